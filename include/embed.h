@@ -1,0 +1,375 @@
+/* embed.h - text to vectors inside your own process.
+ *
+ * embed opens a text-embedding checkpoint exactly as Hugging Face serves it (config.json,
+ * model.safetensors, tokenizer.json ...) and turns UTF-8 text into vectors that agree with the
+ * reference implementation to float32 accuracy: nomic_bert (nomic-embed-text-v1, v1.5 and the
+ * Mixture-of-Experts v2), bert and xlm-roberta.
+ *
+ *     embed_model *model;
+ *     embed_context *ctx;
+ *     float out[384];
+ *     const embed_text text = {"how tall is the Eiffel tower?", 29};
+ *     if (embed_model_open(&model, "all-MiniLM-L6-v2", NULL) != EMBED_OK ||
+ *         embed_context_create(&ctx, model, NULL) != EMBED_OK ||
+ *         embed_encode(ctx, &text, 1, NULL, out, 384) != EMBED_OK) {
+ *         fprintf(stderr, "%s\n", embed_last_error());
+ *         return 1;
+ *     }
+ *     embed_context_free(ctx);
+ *     embed_model_free(model);
+ *
+ * CAVEATS
+ *   - Weights are memory-mapped. A checkpoint file that is cut or overwritten in place while a
+ *     model is open changes the vectors or raises SIGBUS, as with every mapping; replace
+ *     checkpoints by renaming.
+ *   - A forked child may use neither contexts nor models of its parent: the worker threads of a
+ *     context do not survive fork().
+ *   - The library never prints, exits, aborts, reads the environment, installs signal handlers or
+ *     changes process-wide state. Its only state outside handles is the thread-local text of
+ *     embed_last_error().
+ *   - Same text, same bits: a text's vector does not depend on the other texts of the call, on
+ *     their order, on batch_tokens, on the number of threads or on which of the implementations
+ *     (embed_model_params.isa) runs. Vectors of different builds of this library, or of different
+ *     `fingerprint`s, are not comparable bit for bit.
+ *
+ * THREADS  An embed_model is immutable and may be used by any number of threads. An embed_context
+ *   belongs to one thread at a time; contexts of one model run in parallel. A context keeps its
+ *   model alive, so the order of the two frees never matters.
+ * ERRORS   Every call that can fail returns an embed_status and, unless it is EMBED_OK, leaves a
+ *   sentence in embed_last_error() of the calling thread. Output buffers are then unspecified,
+ *   handles stay usable, and a failed open or create sets *out to NULL and leaves nothing to free.
+ *   Each call may return EMBED_ERR_ARG (NULL or senseless argument) and EMBED_ERR_ABI (a params
+ *   struct of a newer header uses a field that this library does not know).
+ * PARAMS   A params struct starts with struct_size; zero in any other field means the default, and
+ *   a NULL params pointer means all defaults. Pointers in a params struct are borrowed for the call
+ *   unless said otherwise.
+ *
+ * Licence: Apache-2.0. */
+#ifndef EMBED_H
+#define EMBED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(EMBED_STATIC)
+#define EMBED_API
+#elif defined(_WIN32)
+#define EMBED_API __declspec(dllimport)
+#else
+#define EMBED_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------- version, status */
+
+#define EMBED_VERSION_MAJOR 0
+#define EMBED_VERSION_MINOR 1
+#define EMBED_VERSION_PATCH 0
+#define EMBED_VERSION                                                                              \
+    (EMBED_VERSION_MAJOR * 1000000 + EMBED_VERSION_MINOR * 1000 + EMBED_VERSION_PATCH)
+
+/* Version of the library that runs, major*1000000 + minor*1000 + patch. */
+EMBED_API uint32_t embed_version(void);
+
+/* Values are never renumbered or reused. 1-9 caller, 10-19 resources, 20-29 files and formats,
+ * 30-39 device, 90 internal. */
+typedef enum embed_status {
+    EMBED_OK = 0,
+    EMBED_ERR_ARG = 1,         /* NULL, out-of-range or contradictory argument */
+    EMBED_ERR_ABI = 2,         /* params struct with a field or flag unknown to this library */
+    EMBED_ERR_CAPACITY = 3,    /* output buffer too small; the message names the need */
+    EMBED_ERR_UTF8 = 4,        /* invalid UTF-8 and EMBED_UTF8_REFUSE was asked for */
+    EMBED_ERR_TOO_LONG = 5,    /* text over the limit and EMBED_TRUNCATE_ERROR was asked for */
+    EMBED_ERR_CANCELLED = 6,   /* the progress callback asked to stop */
+    EMBED_ERR_NOMEM = 10,      /* an allocation failed */
+    EMBED_ERR_THREAD = 11,     /* a worker thread could not be started */
+    EMBED_ERR_IO = 20,         /* missing file, no permission, read or map error */
+    EMBED_ERR_FORMAT = 21,     /* malformed file: JSON, safetensors, tokenizer */
+    EMBED_ERR_TRUNCATED = 22,  /* file shorter than its own header says */
+    EMBED_ERR_UNSUPPORTED = 23,/* well-formed, but asks for something this library refuses */
+    EMBED_ERR_MISMATCH = 24,   /* files of one checkpoint contradict each other */
+    EMBED_ERR_DEVICE = 30,     /* device missing or failed */
+    EMBED_ERR_INTERNAL = 90    /* a bug in this library */
+} embed_status;
+
+/* Name of the constant, such as "EMBED_ERR_IO"; "EMBED_ERR_?" for an unknown value. Static. */
+EMBED_API const char *embed_status_name(embed_status status);
+
+/* The sentence behind the calling thread's last failure, "" if there was none: the constant's
+ * name, then file, key or tensor, expected and found. Valid until that thread's next embed call. */
+EMBED_API const char *embed_last_error(void);
+
+/* -------------------------------------------------------------------------------------- types */
+
+typedef struct embed_model embed_model;     /* an open checkpoint: immutable, shared by threads */
+typedef struct embed_context embed_context; /* scratch memory and worker threads: one user */
+
+typedef struct embed_text { /* UTF-8 bytes, not NUL-terminated; NUL bytes are ordinary bytes */
+    const char *ptr;        /* may be NULL if len is 0 */
+    size_t len;
+} embed_text;
+
+typedef struct embed_ids { /* ready-made token ids, special tokens included */
+    const int32_t *ptr;
+    size_t len; /* 1 .. max tokens of the model */
+} embed_ids;
+
+/* Caller's memory. alloc returns a block aligned to `align` (a power of two) or NULL; free gets the
+ * size that was asked for and is never called with NULL. Both are called from any thread that uses
+ * a handle made with them, so both must be thread-safe. Copied; `user` must outlive the handles. */
+typedef struct embed_allocator {
+    void *user;
+    void *(*alloc)(void *user, size_t size, size_t align);
+    void (*free)(void *user, void *ptr, size_t size);
+} embed_allocator;
+
+typedef enum embed_log_level { EMBED_LOG_INFO = 1, EMBED_LOG_WARN = 2 } embed_log_level;
+/* Called from the thread that opens a model; msg is valid during the call. Default: silent. */
+typedef void (*embed_log_fn)(void *user, int32_t level, const char *msg);
+
+typedef enum embed_isa { /* instruction set of the kernels; all give the same bits */
+    EMBED_ISA_AUTO = 0,    /* the best that this machine runs */
+    EMBED_ISA_PORTABLE = 1,/* plain C */
+    EMBED_ISA_AVX2 = 2,    /* AVX2 + FMA + F16C */
+    EMBED_ISA_AVX512 = 3   /* AVX-512 F, BW, DQ, VL */
+} embed_isa;
+
+typedef enum embed_role { /* which prompt of the checkpoint goes before each text */
+    EMBED_ROLE_NONE = 0,     /* no prompt */
+    EMBED_ROLE_DEFAULT = 1,  /* the checkpoint's default_prompt_name, else none */
+    EMBED_ROLE_QUERY = 2,    /* prompt "query" ("search_query" where that is its name) */
+    EMBED_ROLE_DOCUMENT = 3  /* prompt "document" ("passage", "search_document" ...) */
+} embed_role;
+
+typedef enum embed_dtype {
+    EMBED_DTYPE_DEFAULT = 0,
+    EMBED_F32 = 1,
+    EMBED_F16 = 2,
+    EMBED_BF16 = 3,   /* weights only */
+    EMBED_I8 = 4,     /* outputs: calibrated per dimension, see embed_quantize */
+    EMBED_U8 = 5,
+    EMBED_BINARY = 6, /* outputs: 8 dimensions a byte as int8 (ubinary - 128) */
+    EMBED_UBINARY = 7 /* outputs: 8 dimensions a byte, first dimension in the highest bit */
+} embed_dtype;
+
+typedef enum embed_pooling { /* bits: several modes are concatenated in this order */
+    EMBED_POOL_CLS = 1,
+    EMBED_POOL_MAX = 2,
+    EMBED_POOL_MEAN = 4,
+    EMBED_POOL_MEAN_SQRT = 8,    /* sum over tokens divided by sqrt(tokens) */
+    EMBED_POOL_WEIGHTED_MEAN = 16, /* token i weighs i+1 */
+    EMBED_POOL_LAST = 32
+} embed_pooling;
+
+/* ------------------------------------------------------------------------------------- models */
+
+typedef struct embed_model_params {
+    size_t struct_size;
+    const embed_allocator *allocator; /* copied; NULL: malloc */
+    embed_log_fn log;
+    void *log_user;
+    uint64_t pack_bytes; /* up to how many bytes of weights may be rearranged once, in memory, for
+                            faster short calls; 0: 128 MiB; 1: never. Never changes results */
+    int32_t isa;         /* embed_isa; refused if this machine cannot run it */
+    int32_t reserved;
+} embed_model_params;
+#define EMBED_MODEL_PARAMS_INIT {sizeof(embed_model_params), NULL, NULL, NULL, 0, 0, 0}
+
+/* Open the checkpoint directory `path` (UTF-8, NUL-terminated).
+ *   Reads config.json, model.safetensors or model.safetensors.index.json with its shards,
+ *   tokenizer.json and, where present, tokenizer_config.json, sentence_bert_config.json,
+ *   config_sentence_transformers.json, modules.json and the modules it names. Weights (F32, F16,
+ *   BF16) stay memory-mapped. Nothing is guessed: a missing key that would change the numbers, or
+ *   one that asks for what is not implemented, is an error that names it.
+ * Errors  _IO, _FORMAT, _TRUNCATED, _UNSUPPORTED, _MISMATCH, _NOMEM
+ * Source  Nomic Embed v2, arXiv:2502.07972; contrastors; transformers BertModel, XLMRobertaModel */
+EMBED_API embed_status embed_model_open(embed_model **out, const char *path,
+                                        const embed_model_params *params);
+EMBED_API void embed_model_free(embed_model *model); /* NULL is a no-op */
+
+typedef struct embed_model_info {
+    size_t struct_size;
+    char architecture[16];    /* "nomic_bert", "bert", "xlm-roberta" */
+    char name[128];           /* last component of the path */
+    int32_t dim;              /* width of a vector, after pooling and dense modules */
+    int32_t hidden;           /* width of a per-token hidden state */
+    int32_t layers, heads, head_dim, inner;
+    int32_t vocab;            /* rows of the embedding matrix */
+    int32_t moe_layers;       /* 0: dense */
+    int32_t experts, experts_per_token;
+    int32_t max_tokens;       /* special tokens included */
+    int32_t pooling;          /* embed_pooling bits */
+    int32_t normalized;       /* 1: the checkpoint ends in L2 normalisation */
+    int32_t weight_dtype;     /* embed_dtype of the largest tensors */
+    int32_t prompts;          /* number of named prompts, see embed_model_prompt */
+    int64_t params_total;     /* weights in the checkpoint that are used */
+    int64_t params_active;    /* weights that one token passes through (embedding rows of all
+                                 tokens counted whole, as model cards do) */
+    int64_t flops_per_token;  /* multiply-adds x 2 of all matrix products of one token, attention
+                                 scores apart */
+    int64_t flops_per_token_pair; /* the attention part: this times text length, per token */
+    uint64_t weight_bytes;    /* bytes of mapped weights */
+    uint64_t resident_bytes;  /* bytes allocated by the open model, mappings not counted */
+    char isa[16];             /* kernels in use: "portable", "avx2", "avx512" */
+} embed_model_info;
+
+/* Fill *info, whose struct_size the caller has set. */
+EMBED_API embed_status embed_model_get_info(const embed_model *model, embed_model_info *info);
+
+/* Identity of everything that changes vectors: weights, configuration, tokenizer, pooling, prompts.
+ *   out  33 bytes: 32 hexadecimal digits and NUL
+ *   The first call hashes every weight byte (XXH3-128; about a second for 2 GB of warm pages),
+ *   later ones are immediate.
+ * Errors  _ARG */
+EMBED_API embed_status embed_model_fingerprint(const embed_model *model, char out[33]);
+
+/* Prompt number i, 0 .. info.prompts - 1; strings live as long as the model. */
+EMBED_API embed_status embed_model_prompt(const embed_model *model, int32_t i, const char **name,
+                                          embed_text *prompt);
+
+/* ----------------------------------------------------------------------------------- contexts */
+
+typedef struct embed_context_params {
+    size_t struct_size;
+    int32_t threads;      /* 0: the CPUs this process may use (affinity and cgroup quota) */
+    int32_t batch_tokens; /* tokens per forward pass; 0: 4096. A single text longer than this is a
+                             batch of its own */
+} embed_context_params;
+#define EMBED_CONTEXT_PARAMS_INIT {sizeof(embed_context_params), 0, 0}
+
+/* Make a context: threads and all scratch memory, so that encoding itself allocates nothing but
+ * what grows with the longest text.   Errors  _NOMEM, _THREAD */
+EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
+                                            const embed_context_params *params);
+EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
+
+/* Memory a context with these params would take, without making it; and what one takes now. */
+EMBED_API embed_status embed_plan_bytes(const embed_model *model,
+                                        const embed_context_params *params, uint64_t *bytes);
+EMBED_API uint64_t embed_context_bytes(const embed_context *ctx);
+EMBED_API int32_t embed_context_threads(const embed_context *ctx);
+
+/* ----------------------------------------------------------------------------------- encoding */
+
+/* Flags of embed_encode_params.flags */
+#define EMBED_NO_NORMALIZE 1u     /* leave out the checkpoint's L2 normalisation */
+#define EMBED_NORMALIZE 2u        /* normalise even if the checkpoint does not */
+#define EMBED_TRUNCATE_ERROR 4u   /* a text over the limit is EMBED_ERR_TOO_LONG (default: cut) */
+#define EMBED_UTF8_REFUSE 8u      /* invalid UTF-8 is EMBED_ERR_UTF8 (default: U+FFFD) */
+#define EMBED_NO_SPECIAL_TOKENS 16u /* tokenise only: without [CLS], [SEP] ... */
+
+typedef struct embed_text_report { /* what happened to one text */
+    int32_t tokens;    /* tokens that went through the encoder, special and prompt included */
+    int32_t truncated; /* 1: the text had more */
+} embed_text_report;
+
+/* Called between batches from the calling thread; a non-zero return cancels the call. */
+typedef int32_t (*embed_progress_fn)(void *user, uint64_t texts_done, uint64_t texts_total,
+                                     uint64_t tokens_done);
+
+typedef struct embed_encode_params {
+    size_t struct_size;
+    int32_t role;           /* embed_role */
+    uint32_t flags;
+    const char *prefix;     /* own prompt instead of the role's; NULL: none given */
+    size_t prefix_len;
+    int32_t dim;            /* Matryoshka: keep the first dim dimensions, then normalise; 0: all */
+    int32_t max_tokens;     /* 0: the model's; smaller: cut there; larger is refused */
+    int32_t output;         /* embed_dtype of out; 0: EMBED_F32 */
+    int32_t reserved;
+    const float *ranges;    /* [2, dim] for EMBED_I8 and EMBED_U8: least and greatest value of each
+                               dimension, from embed_quantize_ranges */
+    embed_text_report *reports; /* [n] or NULL */
+    embed_progress_fn progress;
+    void *progress_user;
+} embed_encode_params;
+#define EMBED_ENCODE_PARAMS_INIT                                                                   \
+    {sizeof(embed_encode_params), 0, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL}
+
+/* Elements of `out` that n texts need: n * dim, or n * ceil(dim / 8) for the binary types; the
+ * element is float, uint16_t (EMBED_F16), int8_t or uint8_t. */
+EMBED_API embed_status embed_output_len(const embed_model *model, const embed_encode_params *params,
+                                        size_t n, size_t *elements);
+
+/* Embed n texts, one row each, in input order.
+ *   texts   n spans, borrowed for the call; longer than the limit: cut, or an error per flags
+ *   out     [n, dim] row-major, caller-owned; cap in elements, at least embed_output_len
+ *   n = 0 is no error. An empty text is encoded as its special tokens.
+ * Errors  _CAPACITY, _UTF8, _TOO_LONG, _CANCELLED, _NOMEM
+ * Threads one call at a time per context; blocks
+ * Source  arXiv:2502.07972 sec. 3; pooling and prompts as sentence-transformers; Matryoshka:
+ *         arXiv:2205.13147 */
+EMBED_API embed_status embed_encode(embed_context *ctx, const embed_text *texts, size_t n,
+                                    const embed_encode_params *params, void *out, size_t cap);
+
+/* The same for ready-made ids; role, prefix and max_tokens are not used. Ids outside the
+ * vocabulary, empty rows and rows over the model's limit are EMBED_ERR_ARG. */
+EMBED_API embed_status embed_encode_ids(embed_context *ctx, const embed_ids *rows, size_t n,
+                                        const embed_encode_params *params, void *out, size_t cap);
+
+/* Per-token hidden states of one text for late-interaction users: the encoder's last layer, before
+ * pooling, not normalised.
+ *   out       [*n_tokens, hidden] f32; cap in floats; NULL with cap 0 only counts
+ *   ids       [*n_tokens] the tokens, or NULL
+ * Errors  as embed_encode */
+EMBED_API embed_status embed_encode_tokens(embed_context *ctx, embed_text text,
+                                           const embed_encode_params *params, float *out,
+                                           size_t cap, int32_t *ids, size_t *n_tokens);
+
+/* ------------------------------------------------------------------------------- tokenisation */
+
+/* Token ids of one text as the checkpoint's tokenizer.json defines them, special tokens included,
+ * cut only if params.max_tokens is set.
+ *   ids       caller-owned; cap in ids; NULL with cap 0 only counts
+ *   n         the number of ids; set on EMBED_ERR_CAPACITY too
+ * Errors  _CAPACITY, _UTF8, _NOMEM
+ * Threads any number per model */
+EMBED_API embed_status embed_tokenize(const embed_model *model, embed_text text,
+                                      const embed_encode_params *params, int32_t *ids, size_t cap,
+                                      size_t *n);
+
+/* --------------------------------------------------------------------------- vector utilities */
+
+/* Plain double-accumulated dot product and cosine of two float vectors; cosine with a zero vector
+ * is 0. */
+EMBED_API double embed_dot(const float *a, const float *b, size_t dim);
+EMBED_API double embed_cosine(const float *a, const float *b, size_t dim);
+
+/* Least and greatest value per dimension of [n, dim] vectors: the calibration that EMBED_I8 and
+ * EMBED_U8 need.   ranges  [2, dim] out.   Source  sentence-transformers quantize_embeddings */
+EMBED_API embed_status embed_quantize_ranges(const float *vectors, size_t n, size_t dim,
+                                             float *ranges);
+
+/* Convert [n, dim] floats to another output type, as sentence-transformers' quantize_embeddings:
+ *   EMBED_I8      (v - min) / step - 128 towards zero, step = (max - min) / 255, wrapped values
+ *                 outside the range are clamped; EMBED_U8 the same without - 128
+ *   EMBED_UBINARY packed v > 0; EMBED_BINARY the same - 128; EMBED_F16 round to nearest even
+ *   out           caller-owned, embed_output_len elements; ranges as above, else NULL */
+EMBED_API embed_status embed_quantize(const float *vectors, size_t n, size_t dim, int32_t output,
+                                      const float *ranges, void *out, size_t cap);
+
+/* ---------------------------------------------------------------------------------- operation */
+
+typedef struct embed_expert_stats { /* one Mixture-of-Experts layer in the last encode call */
+    size_t struct_size;
+    int32_t layer;            /* index in the encoder */
+    int32_t experts;
+    uint64_t tokens;          /* tokens routed; the counts below sum to tokens * top_k */
+    float busiest_share;      /* share of the busiest expert, 1/experts when even */
+    float mean_gate;          /* mean weight of the chosen experts */
+    const uint64_t *expert_tokens;  /* [experts] tokens per expert */
+    const double *expert_gate;      /* [experts] mean gate weight per expert, 0 where unused */
+} embed_expert_stats;
+
+/* Statistics of MoE layer i, 0 .. info.moe_layers - 1, over the whole last encode call; the arrays
+ * live until the context's next call. */
+EMBED_API embed_status embed_get_expert_stats(const embed_context *ctx, int32_t i,
+                                              embed_expert_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* EMBED_H */
