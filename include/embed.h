@@ -33,16 +33,18 @@
  *     `fingerprint`s, are not comparable bit for bit.
  *
  * THREADS  An embed_model is immutable and may be used by any number of threads. An embed_context
- *   belongs to one thread at a time; contexts of one model run in parallel. A context keeps its
- *   model alive, so the order of the two frees never matters.
+ *   belongs to one thread at a time (a second call meanwhile is EMBED_ERR_ARG); contexts of one
+ *   model run in parallel. A context keeps its model alive, so the order of frees never matters.
  * ERRORS   Every call that can fail returns an embed_status and, unless it is EMBED_OK, leaves a
  *   sentence in embed_last_error() of the calling thread. Output buffers are then unspecified,
  *   handles stay usable, and a failed open or create sets *out to NULL and leaves nothing to free.
  *   Each call may return EMBED_ERR_ARG (NULL or senseless argument) and EMBED_ERR_ABI (a params
- *   struct of a newer header uses a field that this library does not know).
- * PARAMS   A params struct starts with struct_size; zero in any other field means the default, and
- *   a NULL params pointer means all defaults. Pointers in a params struct are borrowed for the call
- *   unless said otherwise.
+ *   struct of a newer header uses a field or flag that this library does not know, or struct_size
+ *   was not set). Where one text of many is at fault, the message names its index.
+ * PARAMS   A params struct starts with struct_size = sizeof of the struct; zero in any other field
+ *   means the default, so zeroed memory with struct_size set is the default (the _INIT macros only
+ *   say the same), and a NULL params pointer means all defaults. Structs grow at their end, and
+ *   `reserved` stays 0. Pointers in params are borrowed for the call unless said otherwise.
  *
  * Licence: Apache-2.0. */
 #ifndef EMBED_H
@@ -137,11 +139,14 @@ typedef enum embed_isa { /* instruction set of the kernels; all give the same bi
     EMBED_ISA_AVX512 = 3   /* AVX-512 F, BW, DQ, VL */
 } embed_isa;
 
-typedef enum embed_role { /* which prompt of the checkpoint goes before each text */
-    EMBED_ROLE_NONE = 0,     /* no prompt */
-    EMBED_ROLE_DEFAULT = 1,  /* the checkpoint's default_prompt_name, else none */
-    EMBED_ROLE_QUERY = 2,    /* prompt "query" ("search_query" where that is its name) */
-    EMBED_ROLE_DOCUMENT = 3  /* prompt "document" ("passage", "search_document" ...) */
+/* Which prompt of the checkpoint goes before each text. A checkpoint without any prompts has none
+ * for any role. One that has a query prompt but none for documents wants its documents bare. In any
+ * other case a role without its prompt is EMBED_ERR_ARG, and the message names the prompts. */
+typedef enum embed_role {
+    EMBED_ROLE_NONE = 0,    /* no prompt */
+    EMBED_ROLE_DEFAULT = 1, /* the checkpoint's default_prompt_name, else none */
+    EMBED_ROLE_QUERY = 2,   /* "query", else "search_query" */
+    EMBED_ROLE_DOCUMENT = 3 /* "document", else "passage", "search_document", "corpus" */
 } embed_role;
 
 typedef enum embed_dtype {
@@ -240,16 +245,19 @@ typedef struct embed_context_params {
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT {sizeof(embed_context_params), 0, 0}
 
-/* Make a context: threads and all scratch memory, so that encoding itself allocates nothing but
- * what grows with the longest text.   Errors  _NOMEM, _THREAD */
+/* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
+ * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.
+ * Errors  _NOMEM, _THREAD */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
                                             const embed_context_params *params);
 EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
 
-/* Memory a context with these params would take, without making it; and what one takes now. */
+/* Bytes a context with these params would take, without making it; and what one takes now (0 for
+ * NULL). Neither counts the stacks of the threads. */
 EMBED_API embed_status embed_plan_bytes(const embed_model *model,
                                         const embed_context_params *params, uint64_t *bytes);
 EMBED_API uint64_t embed_context_bytes(const embed_context *ctx);
+/* Threads a context works with, the calling one included; 0 for NULL. */
 EMBED_API int32_t embed_context_threads(const embed_context *ctx);
 
 /* ----------------------------------------------------------------------------------- encoding */
@@ -259,14 +267,15 @@ EMBED_API int32_t embed_context_threads(const embed_context *ctx);
 #define EMBED_NORMALIZE 2u        /* normalise even if the checkpoint does not */
 #define EMBED_TRUNCATE_ERROR 4u   /* a text over the limit is EMBED_ERR_TOO_LONG (default: cut) */
 #define EMBED_UTF8_REFUSE 8u      /* invalid UTF-8 is EMBED_ERR_UTF8 (default: U+FFFD) */
-#define EMBED_NO_SPECIAL_TOKENS 16u /* tokenise only: without [CLS], [SEP] ... */
+#define EMBED_NO_SPECIAL_TOKENS 16u /* embed_tokenize only: without [CLS], [SEP] ... */
 
 typedef struct embed_text_report { /* what happened to one text */
     int32_t tokens;    /* tokens that went through the encoder, special and prompt included */
     int32_t truncated; /* 1: the text had more */
 } embed_text_report;
 
-/* Called between batches from the calling thread; a non-zero return cancels the call. */
+/* Called after each batch from the calling thread; a non-zero return ends the call with
+ * EMBED_ERR_CANCELLED. It must not use the context. */
 typedef int32_t (*embed_progress_fn)(void *user, uint64_t texts_done, uint64_t texts_total,
                                      uint64_t tokens_done);
 
@@ -297,7 +306,8 @@ EMBED_API embed_status embed_output_len(const embed_model *model, const embed_en
 /* Embed n texts, one row each, in input order.
  *   texts   n spans, borrowed for the call; longer than the limit: cut, or an error per flags
  *   out     [n, dim] row-major, caller-owned; cap in elements, at least embed_output_len
- *   n = 0 is no error. An empty text is encoded as its special tokens.
+ *   Any n: texts are worked on in windows of bounded memory. n = 0 is no error. An empty text is
+ *   encoded as its special tokens.
  * Errors  _CAPACITY, _UTF8, _TOO_LONG, _CANCELLED, _NOMEM
  * Threads one call at a time per context; blocks
  * Source  arXiv:2502.07972 sec. 3; pooling and prompts as sentence-transformers; Matryoshka:
@@ -313,7 +323,9 @@ EMBED_API embed_status embed_encode_ids(embed_context *ctx, const embed_ids *row
 /* Per-token hidden states of one text for late-interaction users: the encoder's last layer, before
  * pooling, not normalised.
  *   out       [*n_tokens, hidden] f32; cap in floats; NULL with cap 0 only counts
- *   ids       [*n_tokens] the tokens, or NULL
+ *   ids       [*n_tokens] the tokens, or NULL; written together with out, and cap bounds both
+ *   n_tokens  set on EMBED_ERR_CAPACITY too
+ *   params    role, prefix, max_tokens and flags count; dim and output must be 0
  * Errors  as embed_encode */
 EMBED_API embed_status embed_encode_tokens(embed_context *ctx, embed_text text,
                                            const embed_encode_params *params, float *out,
@@ -322,10 +334,11 @@ EMBED_API embed_status embed_encode_tokens(embed_context *ctx, embed_text text,
 /* ------------------------------------------------------------------------------- tokenisation */
 
 /* Token ids of one text as the checkpoint's tokenizer.json defines them, special tokens included,
- * cut only if params.max_tokens is set.
+ * the prompt of params.role or params.prefix in front, cut only if params.max_tokens is set (or
+ * EMBED_ERR_TOO_LONG with EMBED_TRUNCATE_ERROR).
  *   ids       caller-owned; cap in ids; NULL with cap 0 only counts
  *   n         the number of ids; set on EMBED_ERR_CAPACITY too
- * Errors  _CAPACITY, _UTF8, _NOMEM
+ * Errors  _CAPACITY, _UTF8, _TOO_LONG, _NOMEM
  * Threads any number per model */
 EMBED_API embed_status embed_tokenize(const embed_model *model, embed_text text,
                                       const embed_encode_params *params, int32_t *ids, size_t cap,
@@ -333,8 +346,8 @@ EMBED_API embed_status embed_tokenize(const embed_model *model, embed_text text,
 
 /* --------------------------------------------------------------------------- vector utilities */
 
-/* Plain double-accumulated dot product and cosine of two float vectors; cosine with a zero vector
- * is 0. */
+/* Dot product and cosine of two float vectors, summed in double; 0 for NULL, and the cosine with a
+ * zero vector is 0. */
 EMBED_API double embed_dot(const float *a, const float *b, size_t dim);
 EMBED_API double embed_cosine(const float *a, const float *b, size_t dim);
 
