@@ -1,16 +1,16 @@
 /*==============================================================================
  Copyright (c) 2020 YaoYuan <ibireme@gmail.com>
-
+ 
  Permission is hereby granted, free of charge, to any person obtaining a copy
  of this software and associated documentation files (the "Software"), to deal
  in the Software without restriction, including without limitation the rights
  to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
  copies of the Software, and to permit persons to whom the Software is
  furnished to do so, subject to the following conditions:
-
+ 
  The above copyright notice and this permission notice shall be included in all
  copies or substantial portions of the Software.
-
+ 
  THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
  IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
  FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
@@ -20,7 +20,7 @@
  SOFTWARE.
  *============================================================================*/
 
-/**
+/** 
  @file yyjson.h
  @date 2019-03-09
  @author YaoYuan
@@ -32,7 +32,7 @@
 
 
 /*==============================================================================
- * MARK: - Header Files
+ * Header Files
  *============================================================================*/
 
 #include <stdio.h>
@@ -45,111 +45,141 @@
 
 
 /*==============================================================================
- * MARK: - Compile-time Options
+ * Compile-time Options
  *============================================================================*/
 
 /*
- Define as 1 to disable JSON reader at compile-time.
- This disables functions with "read" in their name.
- Reduces binary size by about 60%.
+ Define as 1 to disable JSON reader if JSON parsing is not required.
+ 
+ This will disable these functions at compile-time:
+    - yyjson_read()
+    - yyjson_read_opts()
+    - yyjson_read_file()
+    - yyjson_read_number()
+    - yyjson_mut_read_number()
+ 
+ This will reduce the binary size by about 60%.
  */
 #ifndef YYJSON_DISABLE_READER
 #endif
 
 /*
- Define as 1 to disable JSON writer at compile-time.
- This disables functions with "write" in their name.
- Reduces binary size by about 30%.
+ Define as 1 to disable JSON writer if JSON serialization is not required.
+ 
+ This will disable these functions at compile-time:
+    - yyjson_write()
+    - yyjson_write_file()
+    - yyjson_write_opts()
+    - yyjson_val_write()
+    - yyjson_val_write_file()
+    - yyjson_val_write_opts()
+    - yyjson_mut_write()
+    - yyjson_mut_write_file()
+    - yyjson_mut_write_opts()
+    - yyjson_mut_val_write()
+    - yyjson_mut_val_write_file()
+    - yyjson_mut_val_write_opts()
+ 
+ This will reduce the binary size by about 30%.
  */
 #ifndef YYJSON_DISABLE_WRITER
 #endif
 
 /*
- Define as 1 to disable JSON incremental reader at compile-time.
- This disables functions with "incr" in their name.
- */
-#ifndef YYJSON_DISABLE_INCR_READER
-#endif
-
-/*
  Define as 1 to disable JSON Pointer, JSON Patch and JSON Merge Patch supports.
- This disables functions with "ptr" or "patch" in their name.
+ 
+ This will disable these functions at compile-time:
+    - yyjson_ptr_xxx()
+    - yyjson_mut_ptr_xxx()
+    - yyjson_doc_ptr_xxx()
+    - yyjson_mut_doc_ptr_xxx()
+    - yyjson_patch()
+    - yyjson_mut_patch()
+    - yyjson_merge_patch()
+    - yyjson_mut_merge_patch()
  */
 #ifndef YYJSON_DISABLE_UTILS
 #endif
 
 /*
- Define as 1 to disable the fast floating-point number conversion in yyjson.
- Libc's `strtod/snprintf` will be used instead.
-
- This reduces binary size by about 30%, but significantly slows down the
+ Define as 1 to disable the fast floating-point number conversion in yyjson,
+ and use libc's `strtod/snprintf` instead.
+ 
+ This will reduce the binary size by about 30%, but significantly slow down the
  floating-point read/write speed.
  */
 #ifndef YYJSON_DISABLE_FAST_FP_CONV
 #endif
 
 /*
- Define as 1 to disable non-standard JSON features support at compile-time,
- such as YYJSON_READ_ALLOW_XXX and YYJSON_WRITE_ALLOW_XXX.
-
- This reduces binary size by about 10%, and slightly improves performance.
+ Define as 1 to disable non-standard JSON support at compile-time:
+    - Reading and writing inf/nan literal, such as `NaN`, `-Infinity`.
+    - Single line and multiple line comments.
+    - Single trailing comma at the end of an object or array.
+    - Invalid unicode in string value.
+ 
+ This will also invalidate these run-time options:
+    - YYJSON_READ_ALLOW_INF_AND_NAN
+    - YYJSON_READ_ALLOW_COMMENTS
+    - YYJSON_READ_ALLOW_TRAILING_COMMAS
+    - YYJSON_READ_ALLOW_INVALID_UNICODE
+    - YYJSON_WRITE_ALLOW_INF_AND_NAN
+    - YYJSON_WRITE_ALLOW_INVALID_UNICODE
+ 
+ This will reduce the binary size by about 10%, and speed up the reading and
+ writing speed by about 2% to 6%.
  */
 #ifndef YYJSON_DISABLE_NON_STANDARD
 #endif
 
 /*
- Define as 1 to disable UTF-8 validation at compile-time.
-
- Use this if all input strings are guaranteed to be valid UTF-8
- (e.g. language-level String types are already validated).
-
- Disabling UTF-8 validation improves performance for non-ASCII strings by about
- 3% to 7%.
-
- Note: If this flag is enabled while passing illegal UTF-8 strings,
- the following errors may occur:
+ Define as 1 to disable UTF-8 validation at compile time.
+ 
+ If all input strings are guaranteed to be valid UTF-8 encoding (for example,
+ some language's String object has already validated the encoding), using this
+ flag can avoid redundant UTF-8 validation in yyjson.
+ 
+ This flag can speed up the reading and writing speed of non-ASCII encoded
+ strings by about 3% to 7%.
+ 
+ Note: If this flag is used while passing in illegal UTF-8 strings, the
+ following errors may occur:
  - Escaped characters may be ignored when parsing JSON strings.
- - Ending quotes may be ignored when parsing JSON strings, causing the
-   string to merge with the next value.
- - When serializing with `yyjson_mut_val`, the string's end may be accessed
-   out of bounds, potentially causing a segmentation fault.
+ - Ending quotes may be ignored when parsing JSON strings, causing the string
+   to be concatenated to the next value.
+ - When accessing `yyjson_mut_val` for serialization, the string ending may be
+   accessed out of bounds, causing a segmentation fault.
  */
 #ifndef YYJSON_DISABLE_UTF8_VALIDATION
 #endif
 
 /*
- Define as 1 to improve performance on architectures that do not support
- unaligned memory access.
-
- Normally, this does not need to be set manually. See the C file for details.
+ Define as 1 to indicate that the target architecture does not support unaligned
+ memory access. Please refer to the comments in the C file for details.
  */
 #ifndef YYJSON_DISABLE_UNALIGNED_MEMORY_ACCESS
 #endif
 
-/* Define as 1 to export symbols when building this library as a Windows DLL. */
+/* Define as 1 to export symbols when building this library as Windows DLL. */
 #ifndef YYJSON_EXPORTS
 #endif
 
-/* Define as 1 to import symbols when using this library as a Windows DLL. */
+/* Define as 1 to import symbols when using this library as Windows DLL. */
 #ifndef YYJSON_IMPORTS
 #endif
 
-/* Define as 1 to include <stdint.h> for compilers without C99 support. */
+/* Define as 1 to include <stdint.h> for compiler which doesn't support C99. */
 #ifndef YYJSON_HAS_STDINT_H
 #endif
 
-/* Define as 1 to include <stdbool.h> for compilers without C99 support. */
+/* Define as 1 to include <stdbool.h> for compiler which doesn't support C99. */
 #ifndef YYJSON_HAS_STDBOOL_H
-#endif
-
-/* Define to an integer to set a depth limit for containers (arrays/objects). */
-#ifndef YYJSON_READER_DEPTH_LIMIT
 #endif
 
 
 
 /*==============================================================================
- * MARK: - Compiler Macros
+ * Compiler Macros
  *============================================================================*/
 
 /** compiler version (MSVC) */
@@ -177,10 +207,8 @@
 #endif
 
 /** real gcc check */
-#if defined(__GNUC__) && defined(__GNUC_MINOR__) && \
-    !defined(__clang__) && !defined(__llvm__) && \
-    !defined(__INTEL_COMPILER) && !defined(__ICC) && \
-    !defined(__NVCC__) && !defined(__PGI) && !defined(__TINYC__)
+#if !defined(__clang__) && !defined(__INTEL_COMPILER) && !defined(__ICC) && \
+    defined(__GNUC__)
 #   define YYJSON_IS_REAL_GCC 1
 #else
 #   define YYJSON_IS_REAL_GCC 0
@@ -344,11 +372,6 @@
 #   define yyjson_api_inline static yyjson_inline
 #endif
 
-/** Used to cast away (remove) const qualifier. */
-#ifndef yyjson_constcast
-#   define yyjson_constcast(type) (type)(void *)(size_t)(const void *)
-#endif
-
 /** stdint (C89 compatible) */
 #if (defined(YYJSON_HAS_STDINT_H) && YYJSON_HAS_STDINT_H) || \
     YYJSON_MSC_VER >= 1600 || YYJSON_STDC_VER >= 199901L || \
@@ -427,8 +450,8 @@
 
 /** stdbool (C89 compatible) */
 #if (defined(YYJSON_HAS_STDBOOL_H) && YYJSON_HAS_STDBOOL_H) || \
-    YYJSON_MSC_VER >= 1800 || YYJSON_STDC_VER >= 199901L || \
-    (yyjson_has_include(<stdbool.h>) && !defined(__STRICT_ANSI__))
+    (yyjson_has_include(<stdbool.h>) && !defined(__STRICT_ANSI__)) || \
+    YYJSON_MSC_VER >= 1800 || YYJSON_STDC_VER >= 199901L
 #   include <stdbool.h>
 #elif !defined(__bool_true_false_are_defined)
 #   define __bool_true_false_are_defined 1
@@ -470,7 +493,7 @@
 
 
 /*==============================================================================
- * MARK: - Compile Hint Begin
+ * Compile Hint Begin
  *============================================================================*/
 
 /* extern "C" begin */
@@ -483,14 +506,12 @@ extern "C" {
 #   pragma clang diagnostic push
 #   pragma clang diagnostic ignored "-Wunused-function"
 #   pragma clang diagnostic ignored "-Wunused-parameter"
-#elif YYJSON_IS_REAL_GCC
-#   if yyjson_gcc_available(4, 6, 0)
-#       pragma GCC diagnostic push
+#elif defined(__GNUC__)
+#   if (__GNUC__ > 4) || (__GNUC__ == 4 && __GNUC_MINOR__ >= 6)
+#   pragma GCC diagnostic push
 #   endif
-#   if yyjson_gcc_available(4, 2, 0)
-#       pragma GCC diagnostic ignored "-Wunused-function"
-#       pragma GCC diagnostic ignored "-Wunused-parameter"
-#   endif
+#   pragma GCC diagnostic ignored "-Wunused-function"
+#   pragma GCC diagnostic ignored "-Wunused-parameter"
 #elif defined(_MSC_VER)
 #   pragma warning(push)
 #   pragma warning(disable:4800) /* 'int': forcing value to 'true' or 'false' */
@@ -499,23 +520,23 @@ extern "C" {
 
 
 /*==============================================================================
- * MARK: - Version
+ * Version
  *============================================================================*/
 
 /** The major version of yyjson. */
 #define YYJSON_VERSION_MAJOR  0
 
 /** The minor version of yyjson. */
-#define YYJSON_VERSION_MINOR  12
+#define YYJSON_VERSION_MINOR  10
 
 /** The patch version of yyjson. */
 #define YYJSON_VERSION_PATCH  0
 
 /** The version of yyjson in hex: `(major << 16) | (minor << 8) | (patch)`. */
-#define YYJSON_VERSION_HEX    0x000C00
+#define YYJSON_VERSION_HEX    0x000A00
 
 /** The version string of yyjson. */
-#define YYJSON_VERSION_STRING "0.12.0"
+#define YYJSON_VERSION_STRING "0.10.0"
 
 /** The version of yyjson in hex, same as `YYJSON_VERSION_HEX`. */
 yyjson_api uint32_t yyjson_version(void);
@@ -523,7 +544,7 @@ yyjson_api uint32_t yyjson_version(void);
 
 
 /*==============================================================================
- * MARK: - JSON Types
+ * JSON Types
  *============================================================================*/
 
 /** Type of a JSON value (3 bit). */
@@ -585,12 +606,12 @@ typedef uint8_t yyjson_subtype;
 
 
 /*==============================================================================
- * MARK: - Allocator
+ * Allocator
  *============================================================================*/
 
 /**
  A memory allocator.
-
+ 
  Typically you don't need to use it, unless you want to customize your own
  memory allocator.
  */
@@ -607,19 +628,19 @@ typedef struct yyjson_alc {
 
 /**
  A pool allocator uses fixed length pre-allocated memory.
-
- This allocator may be used to avoid malloc/realloc calls. The pre-allocated
+ 
+ This allocator may be used to avoid malloc/realloc calls. The pre-allocated 
  memory should be held by the caller. The maximum amount of memory required to
  read a JSON can be calculated using the `yyjson_read_max_memory_usage()`
- function, but the amount of memory required to write a JSON cannot be directly
+ function, but the amount of memory required to write a JSON cannot be directly 
  calculated.
-
+ 
  This is not a general-purpose allocator. It is designed to handle a single JSON
  data at a time. If it is used for overly complex memory tasks, such as parsing
  multiple JSON documents using the same allocator but releasing only a few of
  them, it may cause memory fragmentation, resulting in performance degradation
  and memory waste.
-
+ 
  @param alc The allocator to be initialized.
     If this parameter is NULL, the function will fail and return false.
     If `buf` or `size` is invalid, this will be set to an empty allocator.
@@ -629,33 +650,33 @@ typedef struct yyjson_alc {
     If this parameter is less than 8 words (32/64 bytes on 32/64-bit OS), the
     function will fail and return false.
  @return true if the `alc` has been successfully initialized.
-
- @b Example
+ 
+ @par Example
  @code
     // parse JSON with stack memory
     char buf[1024];
     yyjson_alc alc;
     yyjson_alc_pool_init(&alc, buf, 1024);
-
+    
     const char *json = "{\"name\":\"Helvetica\",\"size\":16}"
     yyjson_doc *doc = yyjson_read_opts(json, strlen(json), 0, &alc, NULL);
     // the memory of `doc` is on the stack
  @endcode
-
+ 
  @warning This Allocator is not thread-safe.
  */
 yyjson_api bool yyjson_alc_pool_init(yyjson_alc *alc, void *buf, size_t size);
 
 /**
  A dynamic allocator.
-
+ 
  This allocator has a similar usage to the pool allocator above. However, when
  there is not enough memory, this allocator will dynamically request more memory
  using libc's `malloc` function, and frees it all at once when it is destroyed.
-
+ 
  @return A new dynamic allocator, or NULL if memory allocation failed.
  @note The returned value should be freed with `yyjson_alc_dyn_free()`.
-
+ 
  @warning This Allocator is not thread-safe.
  */
 yyjson_api yyjson_alc *yyjson_alc_dyn_new(void);
@@ -669,13 +690,13 @@ yyjson_api void yyjson_alc_dyn_free(yyjson_alc *alc);
 
 
 /*==============================================================================
- * MARK: - Text Locating
+ * Text Locating
  *============================================================================*/
 
 /**
  Locate the line and column number for a byte position in a string.
  This can be used to get better description for error position.
-
+ 
  @param str The input string.
  @param len The byte length of the input string.
  @param pos The byte position within the input string.
@@ -693,7 +714,7 @@ yyjson_api bool yyjson_locate_pos(const char *str, size_t len, size_t pos,
 
 
 /*==============================================================================
- * MARK: - JSON Structure
+ * JSON Structure
  *============================================================================*/
 
 /**
@@ -727,7 +748,7 @@ typedef struct yyjson_mut_val yyjson_mut_val;
 
 
 /*==============================================================================
- * MARK: - JSON Reader API
+ * JSON Reader API
  *============================================================================*/
 
 /** Run-time options for JSON reader. */
@@ -741,7 +762,7 @@ typedef uint32_t yyjson_read_flag;
     - Report error if double number is infinity.
     - Report error if string contains invalid UTF-8 character or BOM.
     - Report error on trailing commas, comments, inf and nan literals. */
-static const yyjson_read_flag YYJSON_READ_NOFLAG                    = 0;
+static const yyjson_read_flag YYJSON_READ_NOFLAG                = 0;
 
 /** Read the input data in-situ.
     This option allows the reader to modify and use input data to store string
@@ -749,92 +770,43 @@ static const yyjson_read_flag YYJSON_READ_NOFLAG                    = 0;
     The caller should hold the input data before free the document.
     The input data must be padded by at least `YYJSON_PADDING_SIZE` bytes.
     For example: `[1,2]` should be `[1,2]\0\0\0\0`, input length should be 5. */
-static const yyjson_read_flag YYJSON_READ_INSITU                    = 1 << 0;
+static const yyjson_read_flag YYJSON_READ_INSITU                = 1 << 0;
 
 /** Stop when done instead of issuing an error if there's additional content
     after a JSON document. This option may be used to parse small pieces of JSON
     in larger data, such as `NDJSON`. */
-static const yyjson_read_flag YYJSON_READ_STOP_WHEN_DONE            = 1 << 1;
+static const yyjson_read_flag YYJSON_READ_STOP_WHEN_DONE        = 1 << 1;
 
 /** Allow single trailing comma at the end of an object or array,
     such as `[1,2,3,]`, `{"a":1,"b":2,}` (non-standard). */
-static const yyjson_read_flag YYJSON_READ_ALLOW_TRAILING_COMMAS     = 1 << 2;
+static const yyjson_read_flag YYJSON_READ_ALLOW_TRAILING_COMMAS = 1 << 2;
 
-/** Allow C-style single-line and mult-line comments (non-standard). */
-static const yyjson_read_flag YYJSON_READ_ALLOW_COMMENTS            = 1 << 3;
+/** Allow C-style single line and multiple line comments (non-standard). */
+static const yyjson_read_flag YYJSON_READ_ALLOW_COMMENTS        = 1 << 3;
 
 /** Allow inf/nan number and literal, case-insensitive,
     such as 1e999, NaN, inf, -Infinity (non-standard). */
-static const yyjson_read_flag YYJSON_READ_ALLOW_INF_AND_NAN         = 1 << 4;
+static const yyjson_read_flag YYJSON_READ_ALLOW_INF_AND_NAN     = 1 << 4;
 
 /** Read all numbers as raw strings (value with `YYJSON_TYPE_RAW` type),
     inf/nan literal is also read as raw with `ALLOW_INF_AND_NAN` flag. */
-static const yyjson_read_flag YYJSON_READ_NUMBER_AS_RAW             = 1 << 5;
+static const yyjson_read_flag YYJSON_READ_NUMBER_AS_RAW         = 1 << 5;
 
 /** Allow reading invalid unicode when parsing string values (non-standard).
     Invalid characters will be allowed to appear in the string values, but
     invalid escape sequences will still be reported as errors.
     This flag does not affect the performance of correctly encoded strings.
-
+    
     @warning Strings in JSON values may contain incorrect encoding when this
     option is used, you need to handle these strings carefully to avoid security
     risks. */
-static const yyjson_read_flag YYJSON_READ_ALLOW_INVALID_UNICODE     = 1 << 6;
+static const yyjson_read_flag YYJSON_READ_ALLOW_INVALID_UNICODE = 1 << 6;
 
 /** Read big numbers as raw strings. These big numbers include integers that
     cannot be represented by `int64_t` and `uint64_t`, and floating-point
     numbers that cannot be represented by finite `double`.
     The flag will be overridden by `YYJSON_READ_NUMBER_AS_RAW` flag. */
-static const yyjson_read_flag YYJSON_READ_BIGNUM_AS_RAW             = 1 << 7;
-
-/** Allow UTF-8 BOM and skip it before parsing if any (non-standard). */
-static const yyjson_read_flag YYJSON_READ_ALLOW_BOM                 = 1 << 8;
-
-/** Allow extended number formats (non-standard):
-    - Hexadecimal numbers, such as `0x7B`.
-    - Numbers with leading or trailing decimal point, such as `.123`, `123.`.
-    - Numbers with a leading plus sign, such as `+123`. */
-static const yyjson_read_flag YYJSON_READ_ALLOW_EXT_NUMBER          = 1 << 9;
-
-/** Allow extended escape sequences in strings (non-standard):
-    - Additional escapes: `\a`, `\e`, `\v`, ``\'``, `\?`, `\0`.
-    - Hex escapes: `\xNN`, such as `\x7B`.
-    - Line continuation: backslash followed by line terminator sequences.
-    - Unknown escape: if backslash is followed by an unsupported character,
-        the backslash will be removed and the character will be kept as-is.
-        However, `\1`-`\9` will still trigger an error. */
-static const yyjson_read_flag YYJSON_READ_ALLOW_EXT_ESCAPE          = 1 << 10;
-
-/** Allow extended whitespace characters (non-standard):
-    - Vertical tab `\v` and form feed `\f`.
-    - Line separator `\u2028` and paragraph separator `\u2029`.
-    - Non-breaking space `\xA0`.
-    - Byte order mark: `\uFEFF`.
-    - Other Unicode characters in the Zs (Separator, space) category. */
-static const yyjson_read_flag YYJSON_READ_ALLOW_EXT_WHITESPACE      = 1 << 11;
-
-/** Allow strings enclosed in single quotes (non-standard), such as ``'ab'``. */
-static const yyjson_read_flag YYJSON_READ_ALLOW_SINGLE_QUOTED_STR   = 1 << 12;
-
-/** Allow object keys without quotes (non-standard), such as `{a:1,b:2}`.
-    This extends the ECMAScript IdentifierName rule by allowing any
-    non-whitespace character with code point above `U+007F`. */
-static const yyjson_read_flag YYJSON_READ_ALLOW_UNQUOTED_KEY        = 1 << 13;
-
-/** Allow JSON5 format, see: [https://json5.org].
-    This flag supports all JSON5 features with some additional extensions:
-    - Accepts more escape sequences than JSON5 (e.g. `\a`, `\e`).
-    - Unquoted keys are not limited to ECMAScript IdentifierName.
-    - Allow case-insensitive `NaN`, `Inf` and `Infinity` literals. */
-static const yyjson_read_flag YYJSON_READ_JSON5 =
-    (1 << 2)  | /* YYJSON_READ_ALLOW_TRAILING_COMMAS */
-    (1 << 3)  | /* YYJSON_READ_ALLOW_COMMENTS */
-    (1 << 4)  | /* YYJSON_READ_ALLOW_INF_AND_NAN */
-    (1 << 9)  | /* YYJSON_READ_ALLOW_EXT_NUMBER */
-    (1 << 10) | /* YYJSON_READ_ALLOW_EXT_ESCAPE */
-    (1 << 11) | /* YYJSON_READ_ALLOW_EXT_WHITESPACE */
-    (1 << 12) | /* YYJSON_READ_ALLOW_SINGLE_QUOTED_STR */
-    (1 << 13);  /* YYJSON_READ_ALLOW_UNQUOTED_KEY */
+static const yyjson_read_flag YYJSON_READ_BIGNUM_AS_RAW         = 1 << 7;
 
 
 
@@ -847,7 +819,7 @@ static const yyjson_read_code YYJSON_READ_SUCCESS                       = 0;
 /** Invalid parameter, such as NULL input string or 0 input length. */
 static const yyjson_read_code YYJSON_READ_ERROR_INVALID_PARAMETER       = 1;
 
-/** Memory allocation failed. */
+/** Memory allocation failure occurs. */
 static const yyjson_read_code YYJSON_READ_ERROR_MEMORY_ALLOCATION       = 2;
 
 /** Input JSON string is empty. */
@@ -856,7 +828,7 @@ static const yyjson_read_code YYJSON_READ_ERROR_EMPTY_CONTENT           = 3;
 /** Unexpected content after document, such as `[123]abc`. */
 static const yyjson_read_code YYJSON_READ_ERROR_UNEXPECTED_CONTENT      = 4;
 
-/** Unexpected end of input, the parsed part is valid, such as `[123`. */
+/** Unexpected ending, such as `[123`. */
 static const yyjson_read_code YYJSON_READ_ERROR_UNEXPECTED_END          = 5;
 
 /** Unexpected character inside the document, such as `[abc]`. */
@@ -865,7 +837,7 @@ static const yyjson_read_code YYJSON_READ_ERROR_UNEXPECTED_CHARACTER    = 6;
 /** Invalid JSON structure, such as `[1,]`. */
 static const yyjson_read_code YYJSON_READ_ERROR_JSON_STRUCTURE          = 7;
 
-/** Invalid comment, deprecated, use `UNEXPECTED_END` for unclosed comment. */
+/** Invalid comment, such as unclosed multi-line comment. */
 static const yyjson_read_code YYJSON_READ_ERROR_INVALID_COMMENT         = 8;
 
 /** Invalid number, such as `123.e12`, `000`. */
@@ -883,12 +855,6 @@ static const yyjson_read_code YYJSON_READ_ERROR_FILE_OPEN               = 12;
 /** Failed to read a file. */
 static const yyjson_read_code YYJSON_READ_ERROR_FILE_READ               = 13;
 
-/** Incomplete input during incremental parsing; parsing state is preserved. */
-static const yyjson_read_code YYJSON_READ_ERROR_MORE                    = 14;
-
-/** Read depth limit exceeded. */
-static const yyjson_read_code YYJSON_READ_ERROR_DEPTH                   = 15;
-
 /** Error information for JSON reader. */
 typedef struct yyjson_read_err {
     /** Error code, see `yyjson_read_code` for all possible values. */
@@ -905,11 +871,11 @@ typedef struct yyjson_read_err {
 
 /**
  Read JSON with options.
-
+ 
  This function is thread-safe when:
  1. The `dat` is not modified by other threads.
  2. The `alc` is thread-safe or NULL.
-
+ 
  @param dat The JSON data (UTF-8 without BOM), null-terminator is not required.
     If this parameter is NULL, the function will fail and return NULL.
     The `dat` will not be modified without the flag `YYJSON_READ_INSITU`, so you
@@ -928,95 +894,104 @@ typedef struct yyjson_read_err {
  */
 yyjson_api yyjson_doc *yyjson_read_opts(char *dat,
                                         size_t len,
+                                        yyjson_read_flag flg,
                                         const yyjson_alc *alc,
                                         yyjson_read_err *err);
 
-
-#if !defined(YYJSON_DISABLE_INCR_READER) || !YYJSON_DISABLE_INCR_READER
-
-/** Opaque state for incremental JSON reader. */
-typedef struct yyjson_incr_state yyjson_incr_state;
-
 /**
- Initialize state for incremental read.
-
- To read a large JSON document incrementally:
- 1. Call `yyjson_incr_new()` to create the state for incremental reading.
- 2. Call `yyjson_incr_read()` repeatedly.
- 3. Call `yyjson_incr_free()` to free the state.
-
- Note: The incremental JSON reader only supports standard JSON.
- Flags for non-standard features (e.g. comments, trailing commas) are ignored.
-
- @param buf The JSON data, null-terminator is not required.
-    If this parameter is NULL, the function will fail and return NULL.
- @param buf_len The length of the JSON data in `buf`.
-    If use `YYJSON_READ_INSITU`, `buf_len` should not include the padding size.
+ Read a JSON file.
+ 
+ This function is thread-safe when:
+ 1. The file is not modified by other threads.
+ 2. The `alc` is thread-safe or NULL.
+ 
+ @param path The JSON file's path.
+    If this path is NULL or invalid, the function will fail and return NULL.
  @param flg The JSON read options.
-    Multiple options can be combined with `|` operator.
+    Multiple options can be combined with `|` operator. 0 means no options.
  @param alc The memory allocator used by JSON reader.
     Pass NULL to use the libc's default allocator.
- @return A state for incremental reading.
-    It should be freed with `yyjson_incr_free()`.
-    NULL is returned if memory allocation fails.
-*/
-yyjson_api yyjson_incr_state *yyjson_incr_new(char *buf, size_t buf_len,
-                                              yyjson_read_flag flg,
-                                              const yyjson_alc *alc);
-
-/**
- Performs incremental read of up to `len` bytes.
-
- If NULL is returned and `err->code` is set to `YYJSON_READ_ERROR_MORE`, it
- indicates that more data is required to continue parsing. Then, call this
- function again with incremented `len`. Continue until a document is returned or
- an error other than `YYJSON_READ_ERROR_MORE` is returned.
-
- Note: Parsing in very small increments is not efficient. An increment of
- several kilobytes or megabytes is recommended.
-
- @param state The state for incremental reading, created using
-    `yyjson_incr_new()`.
- @param len The number of bytes of JSON data available to parse.
-    If this parameter is 0, the function will fail and return NULL.
  @param err A pointer to receive error information.
+    Pass NULL if you don't need error information.
  @return A new JSON document, or NULL if an error occurs.
-    When the document is no longer needed, it should be freed with
-    `yyjson_doc_free()`.
-*/
-yyjson_api yyjson_doc *yyjson_incr_read(yyjson_incr_state *state, size_t len,
+    When it's no longer needed, it should be freed with `yyjson_doc_free()`.
+ 
+ @warning On 32-bit operating system, files larger than 2GB may fail to read.
+ */
+yyjson_api yyjson_doc *yyjson_read_file(const char *path,
+                                        yyjson_read_flag flg,
+                                        const yyjson_alc *alc,
                                         yyjson_read_err *err);
 
-/** Release the incremental read state and free the memory. */
-yyjson_api void yyjson_incr_free(yyjson_incr_state *state);
+/**
+ Read JSON from a file pointer.
+ 
+ @param fp The file pointer.
+    The data will be read from the current position of the FILE to the end.
+    If this fp is NULL or invalid, the function will fail and return NULL.
+ @param flg The JSON read options.
+    Multiple options can be combined with `|` operator. 0 means no options.
+ @param alc The memory allocator used by JSON reader.
+    Pass NULL to use the libc's default allocator.
+ @param err A pointer to receive error information.
+    Pass NULL if you don't need error information.
+ @return A new JSON document, or NULL if an error occurs.
+    When it's no longer needed, it should be freed with `yyjson_doc_free()`.
+ 
+ @warning On 32-bit operating system, files larger than 2GB may fail to read.
+ */
+yyjson_api yyjson_doc *yyjson_read_fp(FILE *fp,
+                                      yyjson_read_flag flg,
+                                      const yyjson_alc *alc,
+                                      yyjson_read_err *err);
 
-#endif /* YYJSON_DISABLE_INCR_READER */
+/**
+ Read a JSON string.
+ 
+ This function is thread-safe.
+ 
+ @param dat The JSON data (UTF-8 without BOM), null-terminator is not required.
+    If this parameter is NULL, the function will fail and return NULL.
+ @param len The length of JSON data in bytes.
+    If this parameter is 0, the function will fail and return NULL.
+ @param flg The JSON read options.
+    Multiple options can be combined with `|` operator. 0 means no options.
+ @return A new JSON document, or NULL if an error occurs.
+    When it's no longer needed, it should be freed with `yyjson_doc_free()`.
+ */
+yyjson_api_inline yyjson_doc *yyjson_read(const char *dat,
+                                          size_t len,
+                                          yyjson_read_flag flg) {
+    flg &= ~YYJSON_READ_INSITU; /* const string cannot be modified */
+    return yyjson_read_opts((char *)(void *)(size_t)(const void *)dat,
+                            len, flg, NULL, NULL);
+}
 
 /**
  Returns the size of maximum memory usage to read a JSON data.
-
+ 
  You may use this value to avoid malloc() or calloc() call inside the reader
  to get better performance, or read multiple JSON with one piece of memory.
-
+ 
  @param len The length of JSON data in bytes.
  @param flg The JSON read options.
  @return The maximum memory size to read this JSON, or 0 if overflow.
-
- @b Example
+ 
+ @par Example
  @code
     // read multiple JSON with same pre-allocated memory
-
+    
     char *dat1, *dat2, *dat3; // JSON data
     size_t len1, len2, len3; // JSON length
     size_t max_len = MAX(len1, MAX(len2, len3));
     yyjson_doc *doc;
-
+    
     // use one allocator for multiple JSON
     size_t size = yyjson_read_max_memory_usage(max_len, 0);
     void *buf = malloc(size);
     yyjson_alc alc;
     yyjson_alc_pool_init(&alc, buf, size);
-
+    
     // no more alloc() or realloc() call during reading
     doc = yyjson_read_opts(dat1, len1, 0, &alc, NULL);
     yyjson_doc_free(doc);
@@ -1024,7 +999,7 @@ yyjson_api void yyjson_incr_free(yyjson_incr_state *state);
     yyjson_doc_free(doc);
     doc = yyjson_read_opts(dat3, len3, 0, &alc, NULL);
     yyjson_doc_free(doc);
-
+    
     free(buf);
  @endcode
  @see yyjson_alc_pool_init()
@@ -1038,7 +1013,7 @@ yyjson_api_inline size_t yyjson_read_max_memory_usage(size_t len,
         for example: "[[[[[[[[".
      3. yyjson use 16 bytes per value, see struct yyjson_val.
      4. yyjson use dynamic memory with a growth factor of 1.5.
-
+     
      The max memory size is (json_size / 2 * 16 * 1.5 + padding).
      */
     size_t mul = (size_t)12 + !(flg & YYJSON_READ_INSITU);
@@ -1076,7 +1051,27 @@ yyjson_api const char *yyjson_read_number(const char *dat,
                                           const yyjson_alc *alc,
                                           yyjson_read_err *err);
 
-/** Same as `yyjson_read_number()`. */
+/**
+ Read a JSON number.
+
+ This function is thread-safe when data is not modified by other threads.
+
+ @param dat The JSON data (UTF-8 without BOM), null-terminator is required.
+    If this parameter is NULL, the function will fail and return NULL.
+ @param val The output value where result is stored.
+    If this parameter is NULL, the function will fail and return NULL.
+    The value will hold either UINT or SINT or REAL number;
+ @param flg The JSON read options.
+    Multiple options can be combined with `|` operator. 0 means no options.
+    Supports `YYJSON_READ_NUMBER_AS_RAW` and `YYJSON_READ_ALLOW_INF_AND_NAN`.
+ @param alc The memory allocator used for long number.
+    It is only used when the built-in floating point reader is disabled.
+    Pass NULL to use the libc's default allocator.
+ @param err A pointer to receive error information.
+    Pass NULL if you don't need error information.
+ @return If successful, a pointer to the character after the last character
+    used in the conversion, NULL if an error occurs.
+ */
 yyjson_api_inline const char *yyjson_mut_read_number(const char *dat,
                                                      yyjson_mut_val *val,
                                                      yyjson_read_flag flg,
@@ -1090,7 +1085,7 @@ yyjson_api_inline const char *yyjson_mut_read_number(const char *dat,
 
 
 /*==============================================================================
- * MARK: - JSON Writer API
+ * JSON Writer API
  *============================================================================*/
 
 /** Run-time options for JSON writer. */
@@ -1133,18 +1128,6 @@ static const yyjson_write_flag YYJSON_WRITE_PRETTY_TWO_SPACES       = 1 << 6;
 /** Adds a newline character `\n` at the end of the JSON.
     This can be helpful for text editors or NDJSON. */
 static const yyjson_write_flag YYJSON_WRITE_NEWLINE_AT_END          = 1 << 7;
-
-/** Use lowercase hex digits in `\uXXXX` escape sequences (e.g. `Ä`)
-    instead of the default uppercase (`Ä`). Both forms are spec-
-    equivalent per RFC 8259 §7, but the rest of the JSON ecosystem
-    (ext/json, Python `json`, Node.js `JSON.stringify`, Go
-    `encoding/json`, Ruby `json`, Jackson) defaults to lowercase. This
-    flag lets callers shipping output to those consumers achieve
-    byte-equality without a post-processing pass.
-    No performance impact: the writer selects between two pre-computed
-    512-byte hex tables at the top of each call; the per-byte hot loop
-    is identical. */
-static const yyjson_write_flag YYJSON_WRITE_LOWERCASE_HEX           = 1 << 8;
 
 
 
@@ -1210,15 +1193,15 @@ typedef struct yyjson_write_err {
 #if !defined(YYJSON_DISABLE_WRITER) || !YYJSON_DISABLE_WRITER
 
 /*==============================================================================
- * MARK: - JSON Document Writer API
+ * JSON Document Writer API
  *============================================================================*/
 
 /**
  Write a document to JSON string with options.
-
+ 
  This function is thread-safe when:
  The `alc` is thread-safe or NULL.
-
+ 
  @param doc The JSON document.
     If this doc is NULL or has no root, the function will fail and return false.
  @param flg The JSON write options.
@@ -1241,13 +1224,12 @@ yyjson_api char *yyjson_write_opts(const yyjson_doc *doc,
 
 /**
  Write a document to JSON file with options.
-
+ 
  This function is thread-safe when:
  1. The file is not accessed by other threads.
  2. The `alc` is thread-safe or NULL.
 
  @param path The JSON file's path.
-    This should be a null-terminated string using the system's native encoding.
     If this path is NULL or invalid, the function will fail and return false.
     If this file is not empty, the content will be discarded.
  @param doc The JSON document.
@@ -1259,7 +1241,7 @@ yyjson_api char *yyjson_write_opts(const yyjson_doc *doc,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_write_file(const char *path,
@@ -1270,7 +1252,7 @@ yyjson_api bool yyjson_write_file(const char *path,
 
 /**
  Write a document to file pointer with options.
-
+ 
  @param fp The file pointer.
     The data will be written to the current position of the file.
     If this fp is NULL or invalid, the function will fail and return false.
@@ -1283,7 +1265,7 @@ yyjson_api bool yyjson_write_file(const char *path,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_write_fp(FILE *fp,
@@ -1293,34 +1275,10 @@ yyjson_api bool yyjson_write_fp(FILE *fp,
                                 yyjson_write_err *err);
 
 /**
- Write a document into a buffer.
-
- This function does not allocate memory, but the buffer must be larger than the
- final JSON size to allow temporary space. See `API.md` for details.
-
- @param buf The output buffer.
-    If the buffer is NULL, the function will fail and return 0.
- @param buf_len The buffer length.
-    If the buf_len is too small, the function will fail and return 0.
- @param doc doc The JSON document.
-    If this doc is NULL or has no root, the function will fail and return 0.
- @param flg flg The JSON write options.
-    Multiple options can be combined with `|` operator. 0 means no options.
- @param err err A pointer to receive error information.
-    Pass NULL if you don't need error information.
- @return The number of bytes written (excluding the null terminator),
-    or 0 on failure.
- */
-yyjson_api size_t yyjson_write_buf(char *buf, size_t buf_len,
-                                   const yyjson_doc *doc,
-                                   yyjson_write_flag flg,
-                                   yyjson_write_err *err);
-
-/**
  Write a document to JSON string.
-
+ 
  This function is thread-safe.
-
+ 
  @param doc The JSON document.
     If this doc is NULL or has no root, the function will fail and return false.
  @param flg The JSON write options.
@@ -1341,7 +1299,7 @@ yyjson_api_inline char *yyjson_write(const yyjson_doc *doc,
 
 /**
  Write a document to JSON string with options.
-
+ 
  This function is thread-safe when:
  1. The `doc` is not modified by other threads.
  2. The `alc` is thread-safe or NULL.
@@ -1368,14 +1326,13 @@ yyjson_api char *yyjson_mut_write_opts(const yyjson_mut_doc *doc,
 
 /**
  Write a document to JSON file with options.
-
+ 
  This function is thread-safe when:
  1. The file is not accessed by other threads.
  2. The `doc` is not modified by other threads.
  3. The `alc` is thread-safe or NULL.
-
+ 
  @param path The JSON file's path.
-    This should be a null-terminated string using the system's native encoding.
     If this path is NULL or invalid, the function will fail and return false.
     If this file is not empty, the content will be discarded.
  @param doc The mutable JSON document.
@@ -1387,7 +1344,7 @@ yyjson_api char *yyjson_mut_write_opts(const yyjson_mut_doc *doc,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_mut_write_file(const char *path,
@@ -1398,7 +1355,7 @@ yyjson_api bool yyjson_mut_write_file(const char *path,
 
 /**
  Write a document to file pointer with options.
-
+ 
  @param fp The file pointer.
     The data will be written to the current position of the file.
     If this fp is NULL or invalid, the function will fail and return false.
@@ -1411,7 +1368,7 @@ yyjson_api bool yyjson_mut_write_file(const char *path,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_mut_write_fp(FILE *fp,
@@ -1421,35 +1378,11 @@ yyjson_api bool yyjson_mut_write_fp(FILE *fp,
                                     yyjson_write_err *err);
 
 /**
- Write a document into a buffer.
-
- This function does not allocate memory, but the buffer must be larger than the
- final JSON size to allow temporary space. See `API.md` for details.
-
- @param buf The output buffer.
-    If the buffer is NULL, the function will fail and return 0.
- @param buf_len The buffer length.
-    If the buf_len is too small, the function will fail and return 0.
- @param doc doc The JSON document.
-    If this doc is NULL or has no root, the function will fail and return 0.
- @param flg flg The JSON write options.
-    Multiple options can be combined with `|` operator. 0 means no options.
- @param err err A pointer to receive error information.
-    Pass NULL if you don't need error information.
- @return The number of bytes written (excluding the null terminator),
-    or 0 on failure.
- */
-yyjson_api size_t yyjson_mut_write_buf(char *buf, size_t buf_len,
-                                       const yyjson_mut_doc *doc,
-                                       yyjson_write_flag flg,
-                                       yyjson_write_err *err);
-
-/**
  Write a document to JSON string.
-
+ 
  This function is thread-safe when:
  The `doc` is not modified by other threads.
-
+ 
  @param doc The JSON document.
     If this doc is NULL or has no root, the function will fail and return false.
  @param flg The JSON write options.
@@ -1469,15 +1402,15 @@ yyjson_api_inline char *yyjson_mut_write(const yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - JSON Value Writer API
+ * JSON Value Writer API
  *============================================================================*/
 
 /**
  Write a value to JSON string with options.
-
+ 
  This function is thread-safe when:
  The `alc` is thread-safe or NULL.
-
+ 
  @param val The JSON root value.
     If this parameter is NULL, the function will fail and return NULL.
  @param flg The JSON write options.
@@ -1500,13 +1433,12 @@ yyjson_api char *yyjson_val_write_opts(const yyjson_val *val,
 
 /**
  Write a value to JSON file with options.
-
+ 
  This function is thread-safe when:
  1. The file is not accessed by other threads.
  2. The `alc` is thread-safe or NULL.
-
+ 
  @param path The JSON file's path.
-    This should be a null-terminated string using the system's native encoding.
     If this path is NULL or invalid, the function will fail and return false.
     If this file is not empty, the content will be discarded.
  @param val The JSON root value.
@@ -1518,7 +1450,7 @@ yyjson_api char *yyjson_val_write_opts(const yyjson_val *val,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_val_write_file(const char *path,
@@ -1529,7 +1461,7 @@ yyjson_api bool yyjson_val_write_file(const char *path,
 
 /**
  Write a value to file pointer with options.
-
+ 
  @param fp The file pointer.
     The data will be written to the current position of the file.
     If this path is NULL or invalid, the function will fail and return false.
@@ -1542,7 +1474,7 @@ yyjson_api bool yyjson_val_write_file(const char *path,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_val_write_fp(FILE *fp,
@@ -1552,34 +1484,10 @@ yyjson_api bool yyjson_val_write_fp(FILE *fp,
                                     yyjson_write_err *err);
 
 /**
- Write a value into a buffer.
-
- This function does not allocate memory, but the buffer must be larger than the
- final JSON size to allow temporary space. See `API.md` for details.
-
- @param buf The output buffer.
-    If the buffer is NULL, the function will fail and return 0.
- @param buf_len The buffer length.
-    If the buf_len is too small, the function will fail and return 0.
- @param val The JSON root value.
-    If this parameter is NULL, the function will fail and return NULL.
- @param flg flg The JSON write options.
-    Multiple options can be combined with `|` operator. 0 means no options.
- @param err err A pointer to receive error information.
-    Pass NULL if you don't need error information.
- @return The number of bytes written (excluding the null terminator),
-    or 0 on failure.
- */
-yyjson_api size_t yyjson_val_write_buf(char *buf, size_t buf_len,
-                                       const yyjson_val *val,
-                                       yyjson_write_flag flg,
-                                       yyjson_write_err *err);
-
-/**
  Write a value to JSON string.
-
+ 
  This function is thread-safe.
-
+ 
  @param val The JSON root value.
     If this parameter is NULL, the function will fail and return NULL.
  @param flg The JSON write options.
@@ -1598,11 +1506,11 @@ yyjson_api_inline char *yyjson_val_write(const yyjson_val *val,
 
 /**
  Write a value to JSON string with options.
-
+ 
  This function is thread-safe when:
  1. The `val` is not modified by other threads.
  2. The `alc` is thread-safe or NULL.
-
+ 
  @param val The mutable JSON root value.
     If this parameter is NULL, the function will fail and return NULL.
  @param flg The JSON write options.
@@ -1625,14 +1533,13 @@ yyjson_api char *yyjson_mut_val_write_opts(const yyjson_mut_val *val,
 
 /**
  Write a value to JSON file with options.
-
+ 
  This function is thread-safe when:
  1. The file is not accessed by other threads.
  2. The `val` is not modified by other threads.
  3. The `alc` is thread-safe or NULL.
-
+ 
  @param path The JSON file's path.
-    This should be a null-terminated string using the system's native encoding.
     If this path is NULL or invalid, the function will fail and return false.
     If this file is not empty, the content will be discarded.
  @param val The mutable JSON root value.
@@ -1644,7 +1551,7 @@ yyjson_api char *yyjson_mut_val_write_opts(const yyjson_mut_val *val,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_mut_val_write_file(const char *path,
@@ -1655,7 +1562,7 @@ yyjson_api bool yyjson_mut_val_write_file(const char *path,
 
 /**
  Write a value to JSON file with options.
-
+ 
  @param fp The file pointer.
     The data will be written to the current position of the file.
     If this path is NULL or invalid, the function will fail and return false.
@@ -1668,7 +1575,7 @@ yyjson_api bool yyjson_mut_val_write_file(const char *path,
  @param err A pointer to receive error information.
     Pass NULL if you don't need error information.
  @return true if successful, false if an error occurs.
-
+ 
  @warning On 32-bit operating system, files larger than 2GB may fail to write.
  */
 yyjson_api bool yyjson_mut_val_write_fp(FILE *fp,
@@ -1678,35 +1585,11 @@ yyjson_api bool yyjson_mut_val_write_fp(FILE *fp,
                                         yyjson_write_err *err);
 
 /**
- Write a value into a buffer.
-
- This function does not allocate memory, but the buffer must be larger than the
- final JSON size to allow temporary space. See `API.md` for details.
-
- @param buf The output buffer.
-    If the buffer is NULL, the function will fail and return 0.
- @param buf_len The buffer length.
-    If the buf_len is too small, the function will fail and return 0.
- @param val The JSON root value.
-    If this parameter is NULL, the function will fail and return NULL.
- @param flg flg The JSON write options.
-    Multiple options can be combined with `|` operator. 0 means no options.
- @param err err A pointer to receive error information.
-    Pass NULL if you don't need error information.
- @return The number of bytes written (excluding the null terminator),
-    or 0 on failure.
- */
-yyjson_api size_t yyjson_mut_val_write_buf(char *buf, size_t buf_len,
-                                           const yyjson_mut_val *val,
-                                           yyjson_write_flag flg,
-                                           yyjson_write_err *err);
-
-/**
  Write a value to JSON string.
-
+ 
  This function is thread-safe when:
  The `val` is not modified by other threads.
-
+ 
  @param val The JSON root value.
     If this parameter is NULL, the function will fail and return NULL.
  @param flg The JSON write options.
@@ -1723,55 +1606,27 @@ yyjson_api_inline char *yyjson_mut_val_write(const yyjson_mut_val *val,
     return yyjson_mut_val_write_opts(val, flg, NULL, len, NULL);
 }
 
-/**
- Write a JSON number.
-
- @param val A JSON number value to be converted to a string.
-    If this parameter is invalid, the function will fail and return NULL.
- @param buf A buffer to store the resulting null-terminated string.
-    If this parameter is NULL, the function will fail and return NULL.
-    For integer values, the buffer must be at least 21 bytes.
-    For floating-point values, the buffer must be at least 40 bytes.
- @return On success, returns a pointer to the character after the last
-    written character. On failure, returns NULL.
- @note
-    - This function is thread-safe and does not allocate memory
-        (when `YYJSON_DISABLE_FAST_FP_CONV` is not defined).
-    - This function will fail and return NULL only in the following cases:
-        1) `val` or `buf` is NULL;
-        2) `val` is not a number type;
-        3) `val` is `inf` or `nan`, and non-standard JSON is explicitly disabled
-            via the `YYJSON_DISABLE_NON_STANDARD` flag.
- */
-yyjson_api char *yyjson_write_number(const yyjson_val *val, char *buf);
-
-/** Same as `yyjson_write_number()`. */
-yyjson_api_inline char *yyjson_mut_write_number(const yyjson_mut_val *val,
-                                                char *buf) {
-    return yyjson_write_number((const yyjson_val *)val, buf);
-}
-
 #endif /* YYJSON_DISABLE_WRITER */
 
 
 
 /*==============================================================================
- * MARK: - JSON Document API
+ * JSON Document API
  *============================================================================*/
 
 /** Returns the root value of this JSON document.
     Returns NULL if `doc` is NULL. */
-yyjson_api_inline yyjson_val *yyjson_doc_get_root(const yyjson_doc *doc);
+yyjson_api_inline yyjson_val *yyjson_doc_get_root(yyjson_doc *doc);
 
 /** Returns read size of input JSON data.
     Returns 0 if `doc` is NULL.
     For example: the read size of `[1,2,3]` is 7 bytes.  */
-yyjson_api_inline size_t yyjson_doc_get_read_size(const yyjson_doc *doc);
+yyjson_api_inline size_t yyjson_doc_get_read_size(yyjson_doc *doc);
 
 /** Returns total value count in this JSON document.
     Returns 0 if `doc` is NULL.
     For example: the value count of `[1,2,3]` is 4. */
-yyjson_api_inline size_t yyjson_doc_get_val_count(const yyjson_doc *doc);
+yyjson_api_inline size_t yyjson_doc_get_val_count(yyjson_doc *doc);
 
 /** Release the JSON document and free the memory.
     After calling this function, the `doc` and all values from the `doc` are no
@@ -1781,142 +1636,140 @@ yyjson_api_inline void yyjson_doc_free(yyjson_doc *doc);
 
 
 /*==============================================================================
- * MARK: - JSON Value Type API
+ * JSON Value Type API
  *============================================================================*/
 
 /** Returns whether the JSON value is raw.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_raw(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_raw(yyjson_val *val);
 
 /** Returns whether the JSON value is `null`.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_null(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_null(yyjson_val *val);
 
 /** Returns whether the JSON value is `true`.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_true(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_true(yyjson_val *val);
 
 /** Returns whether the JSON value is `false`.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_false(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_false(yyjson_val *val);
 
 /** Returns whether the JSON value is bool (true/false).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_bool(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_bool(yyjson_val *val);
 
 /** Returns whether the JSON value is unsigned integer (uint64_t).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_uint(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_uint(yyjson_val *val);
 
 /** Returns whether the JSON value is signed integer (int64_t).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_sint(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_sint(yyjson_val *val);
 
 /** Returns whether the JSON value is integer (uint64_t/int64_t).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_int(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_int(yyjson_val *val);
 
 /** Returns whether the JSON value is real number (double).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_real(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_real(yyjson_val *val);
 
 /** Returns whether the JSON value is number (uint64_t/int64_t/double).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_num(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_num(yyjson_val *val);
 
 /** Returns whether the JSON value is string.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_str(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_str(yyjson_val *val);
 
 /** Returns whether the JSON value is array.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_arr(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_arr(yyjson_val *val);
 
 /** Returns whether the JSON value is object.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_obj(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_obj(yyjson_val *val);
 
 /** Returns whether the JSON value is container (array/object).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_is_ctn(const yyjson_val *val);
+yyjson_api_inline bool yyjson_is_ctn(yyjson_val *val);
 
 
 
 /*==============================================================================
- * MARK: - JSON Value Content API
+ * JSON Value Content API
  *============================================================================*/
 
 /** Returns the JSON value's type.
     Returns YYJSON_TYPE_NONE if `val` is NULL. */
-yyjson_api_inline yyjson_type yyjson_get_type(const yyjson_val *val);
+yyjson_api_inline yyjson_type yyjson_get_type(yyjson_val *val);
 
 /** Returns the JSON value's subtype.
     Returns YYJSON_SUBTYPE_NONE if `val` is NULL. */
-yyjson_api_inline yyjson_subtype yyjson_get_subtype(const yyjson_val *val);
+yyjson_api_inline yyjson_subtype yyjson_get_subtype(yyjson_val *val);
 
 /** Returns the JSON value's tag.
     Returns 0 if `val` is NULL. */
-yyjson_api_inline uint8_t yyjson_get_tag(const yyjson_val *val);
+yyjson_api_inline uint8_t yyjson_get_tag(yyjson_val *val);
 
 /** Returns the JSON value's type description.
     The return value should be one of these strings: "raw", "null", "string",
     "array", "object", "true", "false", "uint", "sint", "real", "unknown". */
-yyjson_api_inline const char *yyjson_get_type_desc(const yyjson_val *val);
+yyjson_api_inline const char *yyjson_get_type_desc(yyjson_val *val);
 
 /** Returns the content if the value is raw.
     Returns NULL if `val` is NULL or type is not raw. */
-yyjson_api_inline const char *yyjson_get_raw(const yyjson_val *val);
+yyjson_api_inline const char *yyjson_get_raw(yyjson_val *val);
 
 /** Returns the content if the value is bool.
-    Returns false if `val` is NULL or type is not bool. */
-yyjson_api_inline bool yyjson_get_bool(const yyjson_val *val);
+    Returns NULL if `val` is NULL or type is not bool. */
+yyjson_api_inline bool yyjson_get_bool(yyjson_val *val);
 
 /** Returns the content and cast to uint64_t.
     Returns 0 if `val` is NULL or type is not integer(sint/uint). */
-yyjson_api_inline uint64_t yyjson_get_uint(const yyjson_val *val);
+yyjson_api_inline uint64_t yyjson_get_uint(yyjson_val *val);
 
 /** Returns the content and cast to int64_t.
     Returns 0 if `val` is NULL or type is not integer(sint/uint). */
-yyjson_api_inline int64_t yyjson_get_sint(const yyjson_val *val);
+yyjson_api_inline int64_t yyjson_get_sint(yyjson_val *val);
 
 /** Returns the content and cast to int.
     Returns 0 if `val` is NULL or type is not integer(sint/uint). */
-yyjson_api_inline int yyjson_get_int(const yyjson_val *val);
+yyjson_api_inline int yyjson_get_int(yyjson_val *val);
 
 /** Returns the content if the value is real number, or 0.0 on error.
     Returns 0.0 if `val` is NULL or type is not real(double). */
-yyjson_api_inline double yyjson_get_real(const yyjson_val *val);
+yyjson_api_inline double yyjson_get_real(yyjson_val *val);
 
 /** Returns the content and typecast to `double` if the value is number.
     Returns 0.0 if `val` is NULL or type is not number(uint/sint/real). */
-yyjson_api_inline double yyjson_get_num(const yyjson_val *val);
+yyjson_api_inline double yyjson_get_num(yyjson_val *val);
 
 /** Returns the content if the value is string.
     Returns NULL if `val` is NULL or type is not string. */
-yyjson_api_inline const char *yyjson_get_str(const yyjson_val *val);
+yyjson_api_inline const char *yyjson_get_str(yyjson_val *val);
 
 /** Returns the content length (string length, array size, object size.
     Returns 0 if `val` is NULL or type is not string/array/object. */
-yyjson_api_inline size_t yyjson_get_len(const yyjson_val *val);
+yyjson_api_inline size_t yyjson_get_len(yyjson_val *val);
 
 /** Returns whether the JSON value is equals to a string.
     Returns false if input is NULL or type is not string. */
-yyjson_api_inline bool yyjson_equals_str(const yyjson_val *val,
-                                         const char *str);
+yyjson_api_inline bool yyjson_equals_str(yyjson_val *val, const char *str);
 
 /** Returns whether the JSON value is equals to a string.
     The `str` should be a UTF-8 string, null-terminator is not required.
     Returns false if input is NULL or type is not string. */
-yyjson_api_inline bool yyjson_equals_strn(const yyjson_val *val,
-                                          const char *str, size_t len);
+yyjson_api_inline bool yyjson_equals_strn(yyjson_val *val, const char *str,
+                                          size_t len);
 
 /** Returns whether two JSON values are equal (deep compare).
     Returns false if input is NULL.
     @note the result may be inaccurate if object has duplicate keys.
     @warning This function is recursive and may cause a stack overflow
         if the object level is too deep. */
-yyjson_api_inline bool yyjson_equals(const yyjson_val *lhs,
-                                     const yyjson_val *rhs);
+yyjson_api_inline bool yyjson_equals(yyjson_val *lhs, yyjson_val *rhs);
 
 /** Set the value to raw.
     Returns false if input is NULL or `val` is object or array.
@@ -1947,7 +1800,7 @@ yyjson_api_inline bool yyjson_set_sint(yyjson_val *val, int64_t num);
 /** Set the value to int.
     Returns false if input is NULL or `val` is object or array.
     @warning This will modify the `immutable` value, use with caution. */
-yyjson_api_inline bool yyjson_set_int(yyjson_val *val, int64_t num);
+yyjson_api_inline bool yyjson_set_int(yyjson_val *val, int num);
 
 /** Set the value to float.
     Returns false if input is NULL or `val` is object or array.
@@ -1998,39 +1851,39 @@ yyjson_api_inline bool yyjson_set_str_noesc(yyjson_val *val, bool noesc);
 
 
 /*==============================================================================
- * MARK: - JSON Array API
+ * JSON Array API
  *============================================================================*/
 
 /** Returns the number of elements in this array.
     Returns 0 if `arr` is NULL or type is not array. */
-yyjson_api_inline size_t yyjson_arr_size(const yyjson_val *arr);
+yyjson_api_inline size_t yyjson_arr_size(yyjson_val *arr);
 
 /** Returns the element at the specified position in this array.
     Returns NULL if array is NULL/empty or the index is out of bounds.
     @warning This function takes a linear search time if array is not flat.
         For example: `[1,{},3]` is flat, `[1,[2],3]` is not flat. */
-yyjson_api_inline yyjson_val *yyjson_arr_get(const yyjson_val *arr, size_t idx);
+yyjson_api_inline yyjson_val *yyjson_arr_get(yyjson_val *arr, size_t idx);
 
 /** Returns the first element of this array.
     Returns NULL if `arr` is NULL/empty or type is not array. */
-yyjson_api_inline yyjson_val *yyjson_arr_get_first(const yyjson_val *arr);
+yyjson_api_inline yyjson_val *yyjson_arr_get_first(yyjson_val *arr);
 
 /** Returns the last element of this array.
     Returns NULL if `arr` is NULL/empty or type is not array.
     @warning This function takes a linear search time if array is not flat.
         For example: `[1,{},3]` is flat, `[1,[2],3]` is not flat.*/
-yyjson_api_inline yyjson_val *yyjson_arr_get_last(const yyjson_val *arr);
+yyjson_api_inline yyjson_val *yyjson_arr_get_last(yyjson_val *arr);
 
 
 
 /*==============================================================================
- * MARK: - JSON Array Iterator API
+ * JSON Array Iterator API
  *============================================================================*/
 
 /**
  A JSON array iterator.
-
- @b Example
+ 
+ @par Example
  @code
     yyjson_val *val;
     yyjson_arr_iter iter = yyjson_arr_iter_with(arr);
@@ -2047,28 +1900,28 @@ typedef struct yyjson_arr_iter {
 
 /**
  Initialize an iterator for this array.
-
+ 
  @param arr The array to be iterated over.
     If this parameter is NULL or not an array, `iter` will be set to empty.
  @param iter The iterator to be initialized.
     If this parameter is NULL, the function will fail and return false.
  @return true if the `iter` has been successfully initialized.
-
+ 
  @note The iterator does not need to be destroyed.
  */
-yyjson_api_inline bool yyjson_arr_iter_init(const yyjson_val *arr,
+yyjson_api_inline bool yyjson_arr_iter_init(yyjson_val *arr,
                                             yyjson_arr_iter *iter);
 
 /**
  Create an iterator with an array , same as `yyjson_arr_iter_init()`.
-
+ 
  @param arr The array to be iterated over.
     If this parameter is NULL or not an array, an empty iterator will returned.
  @return A new iterator for the array.
-
+ 
  @note The iterator does not need to be destroyed.
  */
-yyjson_api_inline yyjson_arr_iter yyjson_arr_iter_with(const yyjson_val *arr);
+yyjson_api_inline yyjson_arr_iter yyjson_arr_iter_with(yyjson_val *arr);
 
 /**
  Returns whether the iteration has more elements.
@@ -2085,8 +1938,8 @@ yyjson_api_inline yyjson_val *yyjson_arr_iter_next(yyjson_arr_iter *iter);
 /**
  Macro for iterating over an array.
  It works like iterator, but with a more intuitive API.
-
- @b Example
+ 
+ @par Example
  @code
     size_t idx, max;
     yyjson_val *val;
@@ -2106,44 +1959,43 @@ yyjson_api_inline yyjson_val *yyjson_arr_iter_next(yyjson_arr_iter *iter);
 
 
 /*==============================================================================
- * MARK: - JSON Object API
+ * JSON Object API
  *============================================================================*/
 
 /** Returns the number of key-value pairs in this object.
     Returns 0 if `obj` is NULL or type is not object. */
-yyjson_api_inline size_t yyjson_obj_size(const yyjson_val *obj);
+yyjson_api_inline size_t yyjson_obj_size(yyjson_val *obj);
 
 /** Returns the value to which the specified key is mapped.
     Returns NULL if this object contains no mapping for the key.
     Returns NULL if `obj/key` is NULL, or type is not object.
-
+    
     The `key` should be a null-terminated UTF-8 string.
-
+    
     @warning This function takes a linear search time. */
-yyjson_api_inline yyjson_val *yyjson_obj_get(const yyjson_val *obj,
-                                             const char *key);
+yyjson_api_inline yyjson_val *yyjson_obj_get(yyjson_val *obj, const char *key);
 
 /** Returns the value to which the specified key is mapped.
     Returns NULL if this object contains no mapping for the key.
     Returns NULL if `obj/key` is NULL, or type is not object.
-
+    
     The `key` should be a UTF-8 string, null-terminator is not required.
     The `key_len` should be the length of the key, in bytes.
-
+    
     @warning This function takes a linear search time. */
-yyjson_api_inline yyjson_val *yyjson_obj_getn(const yyjson_val *obj,
-                                              const char *key, size_t key_len);
+yyjson_api_inline yyjson_val *yyjson_obj_getn(yyjson_val *obj, const char *key,
+                                              size_t key_len);
 
 
 
 /*==============================================================================
- * MARK: - JSON Object Iterator API
+ * JSON Object Iterator API
  *============================================================================*/
 
 /**
  A JSON object iterator.
-
- @b Example
+ 
+ @par Example
  @code
     yyjson_val *key, *val;
     yyjson_obj_iter iter = yyjson_obj_iter_with(obj);
@@ -2152,7 +2004,7 @@ yyjson_api_inline yyjson_val *yyjson_obj_getn(const yyjson_val *obj,
         your_func(key, val);
     }
  @endcode
-
+ 
  If the ordering of the keys is known at compile-time, you can use this method
  to speed up value lookups:
  @code
@@ -2173,28 +2025,28 @@ typedef struct yyjson_obj_iter {
 
 /**
  Initialize an iterator for this object.
-
+ 
  @param obj The object to be iterated over.
     If this parameter is NULL or not an object, `iter` will be set to empty.
  @param iter The iterator to be initialized.
     If this parameter is NULL, the function will fail and return false.
  @return true if the `iter` has been successfully initialized.
-
+ 
  @note The iterator does not need to be destroyed.
  */
-yyjson_api_inline bool yyjson_obj_iter_init(const yyjson_val *obj,
+yyjson_api_inline bool yyjson_obj_iter_init(yyjson_val *obj,
                                             yyjson_obj_iter *iter);
 
 /**
  Create an iterator with an object, same as `yyjson_obj_iter_init()`.
-
+ 
  @param obj The object to be iterated over.
     If this parameter is NULL or not an object, an empty iterator will returned.
  @return A new iterator for the object.
-
+ 
  @note The iterator does not need to be destroyed.
  */
-yyjson_api_inline yyjson_obj_iter yyjson_obj_iter_with(const yyjson_val *obj);
+yyjson_api_inline yyjson_obj_iter yyjson_obj_iter_with(yyjson_val *obj);
 
 /**
  Returns whether the iteration has more elements.
@@ -2216,18 +2068,18 @@ yyjson_api_inline yyjson_val *yyjson_obj_iter_get_val(yyjson_val *key);
 
 /**
  Iterates to a specified key and returns the value.
-
+ 
  This function does the same thing as `yyjson_obj_get()`, but is much faster
  if the ordering of the keys is known at compile-time and you are using the same
  order to look up the values. If the key exists in this object, then the
  iterator will stop at the next key, otherwise the iterator will not change and
  NULL is returned.
-
+ 
  @param iter The object iterator, should not be NULL.
  @param key The key, should be a UTF-8 string with null-terminator.
  @return The value to which the specified key is mapped.
     NULL if this object contains no mapping for the key or input is invalid.
-
+ 
  @warning This function takes a linear search time if the key is not nearby.
  */
 yyjson_api_inline yyjson_val *yyjson_obj_iter_get(yyjson_obj_iter *iter,
@@ -2241,13 +2093,13 @@ yyjson_api_inline yyjson_val *yyjson_obj_iter_get(yyjson_obj_iter *iter,
  order to look up the values. If the key exists in this object, then the
  iterator will stop at the next key, otherwise the iterator will not change and
  NULL is returned.
-
+ 
  @param iter The object iterator, should not be NULL.
  @param key The key, should be a UTF-8 string, null-terminator is not required.
  @param key_len The the length of `key`, in bytes.
  @return The value to which the specified key is mapped.
     NULL if this object contains no mapping for the key or input is invalid.
-
+ 
  @warning This function takes a linear search time if the key is not nearby.
  */
 yyjson_api_inline yyjson_val *yyjson_obj_iter_getn(yyjson_obj_iter *iter,
@@ -2257,8 +2109,8 @@ yyjson_api_inline yyjson_val *yyjson_obj_iter_getn(yyjson_obj_iter *iter,
 /**
  Macro for iterating over an object.
  It works like iterator, but with a more intuitive API.
-
- @b Example
+ 
+ @par Example
  @code
     size_t idx, max;
     yyjson_val *key, *val;
@@ -2280,7 +2132,7 @@ yyjson_api_inline yyjson_val *yyjson_obj_iter_getn(yyjson_obj_iter *iter,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Document API
+ * Mutable JSON Document API
  *============================================================================*/
 
 /** Returns the root value of this JSON document.
@@ -2296,11 +2148,11 @@ yyjson_api_inline void yyjson_mut_doc_set_root(yyjson_mut_doc *doc,
  Set the string pool size for a mutable document.
  This function does not allocate memory immediately, but uses the size when
  the next memory allocation is needed.
-
+ 
  If the caller knows the approximate bytes of strings that the document needs to
  store (e.g. copy string with `yyjson_mut_strcpy` function), setting a larger
  size can avoid multiple memory allocations and improve performance.
-
+ 
  @param doc The mutable document.
  @param len The desired string pool size in bytes (total string length).
  @return true if successful, false if size is 0 or overflow.
@@ -2312,11 +2164,11 @@ yyjson_api bool yyjson_mut_doc_set_str_pool_size(yyjson_mut_doc *doc,
  Set the value pool size for a mutable document.
  This function does not allocate memory immediately, but uses the size when
  the next memory allocation is needed.
-
+ 
  If the caller knows the approximate number of values that the document needs to
  store (e.g. create new value with `yyjson_mut_xxx` functions), setting a larger
  size can avoid multiple memory allocations and improve performance.
-
+ 
  @param doc The mutable document.
  @param count The desired value pool size (number of `yyjson_mut_val`).
  @return true if successful, false if size is 0 or overflow.
@@ -2337,14 +2189,14 @@ yyjson_api yyjson_mut_doc *yyjson_mut_doc_new(const yyjson_alc *alc);
     This makes a `deep-copy` on the immutable document.
     If allocator is NULL, the default allocator will be used.
     @note `imut_doc` -> `mut_doc`. */
-yyjson_api yyjson_mut_doc *yyjson_doc_mut_copy(const yyjson_doc *doc,
+yyjson_api yyjson_mut_doc *yyjson_doc_mut_copy(yyjson_doc *doc,
                                                const yyjson_alc *alc);
 
 /** Copies and returns a new mutable document from input, returns NULL on error.
     This makes a `deep-copy` on the mutable document.
     If allocator is NULL, the default allocator will be used.
     @note `mut_doc` -> `mut_doc`. */
-yyjson_api yyjson_mut_doc *yyjson_mut_doc_mut_copy(const yyjson_mut_doc *doc,
+yyjson_api yyjson_mut_doc *yyjson_mut_doc_mut_copy(yyjson_mut_doc *doc,
                                                    const yyjson_alc *alc);
 
 /** Copies and returns a new mutable value from input, returns NULL on error.
@@ -2352,7 +2204,7 @@ yyjson_api yyjson_mut_doc *yyjson_mut_doc_mut_copy(const yyjson_mut_doc *doc,
     The memory was managed by mutable document.
     @note `imut_val` -> `mut_val`. */
 yyjson_api yyjson_mut_val *yyjson_val_mut_copy(yyjson_mut_doc *doc,
-                                               const yyjson_val *val);
+                                               yyjson_val *val);
 
 /** Copies and returns a new mutable value from input, returns NULL on error.
     This makes a `deep-copy` on the mutable value.
@@ -2361,7 +2213,7 @@ yyjson_api yyjson_mut_val *yyjson_val_mut_copy(yyjson_mut_doc *doc,
     @warning This function is recursive and may cause a stack overflow
         if the object level is too deep. */
 yyjson_api yyjson_mut_val *yyjson_mut_val_mut_copy(yyjson_mut_doc *doc,
-                                                   const yyjson_mut_val *val);
+                                                   yyjson_mut_val *val);
 
 /** Copies and returns a new immutable document from input,
     returns NULL on error. This makes a `deep-copy` on the mutable document.
@@ -2369,7 +2221,7 @@ yyjson_api yyjson_mut_val *yyjson_mut_val_mut_copy(yyjson_mut_doc *doc,
     @note `mut_doc` -> `imut_doc`.
     @warning This function is recursive and may cause a stack overflow
         if the object level is too deep. */
-yyjson_api yyjson_doc *yyjson_mut_doc_imut_copy(const yyjson_mut_doc *doc,
+yyjson_api yyjson_doc *yyjson_mut_doc_imut_copy(yyjson_mut_doc *doc,
                                                 const yyjson_alc *alc);
 
 /** Copies and returns a new immutable document from input,
@@ -2378,142 +2230,140 @@ yyjson_api yyjson_doc *yyjson_mut_doc_imut_copy(const yyjson_mut_doc *doc,
     @note `mut_val` -> `imut_doc`.
     @warning This function is recursive and may cause a stack overflow
         if the object level is too deep. */
-yyjson_api yyjson_doc *yyjson_mut_val_imut_copy(const yyjson_mut_val *val,
+yyjson_api yyjson_doc *yyjson_mut_val_imut_copy(yyjson_mut_val *val,
                                                 const yyjson_alc *alc);
 
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Value Type API
+ * Mutable JSON Value Type API
  *============================================================================*/
 
 /** Returns whether the JSON value is raw.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_raw(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_raw(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is `null`.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_null(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_null(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is `true`.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_true(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_true(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is `false`.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_false(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_false(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is bool (true/false).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_bool(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_bool(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is unsigned integer (uint64_t).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_uint(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_uint(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is signed integer (int64_t).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_sint(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_sint(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is integer (uint64_t/int64_t).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_int(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_int(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is real number (double).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_real(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_real(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is number (uint/sint/real).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_num(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_num(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is string.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_str(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_str(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is array.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_arr(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_arr(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is object.
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_obj(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_obj(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is container (array/object).
     Returns false if `val` is NULL. */
-yyjson_api_inline bool yyjson_mut_is_ctn(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_is_ctn(yyjson_mut_val *val);
 
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Value Content API
+ * Mutable JSON Value Content API
  *============================================================================*/
 
 /** Returns the JSON value's type.
     Returns `YYJSON_TYPE_NONE` if `val` is NULL. */
-yyjson_api_inline yyjson_type yyjson_mut_get_type(const yyjson_mut_val *val);
+yyjson_api_inline yyjson_type yyjson_mut_get_type(yyjson_mut_val *val);
 
 /** Returns the JSON value's subtype.
     Returns `YYJSON_SUBTYPE_NONE` if `val` is NULL. */
-yyjson_api_inline yyjson_subtype yyjson_mut_get_subtype(
-    const yyjson_mut_val *val);
+yyjson_api_inline yyjson_subtype yyjson_mut_get_subtype(yyjson_mut_val *val);
 
 /** Returns the JSON value's tag.
     Returns 0 if `val` is NULL. */
-yyjson_api_inline uint8_t yyjson_mut_get_tag(const yyjson_mut_val *val);
+yyjson_api_inline uint8_t yyjson_mut_get_tag(yyjson_mut_val *val);
 
 /** Returns the JSON value's type description.
     The return value should be one of these strings: "raw", "null", "string",
     "array", "object", "true", "false", "uint", "sint", "real", "unknown". */
-yyjson_api_inline const char *yyjson_mut_get_type_desc(
-    const yyjson_mut_val *val);
+yyjson_api_inline const char *yyjson_mut_get_type_desc(yyjson_mut_val *val);
 
 /** Returns the content if the value is raw.
     Returns NULL if `val` is NULL or type is not raw. */
-yyjson_api_inline const char *yyjson_mut_get_raw(const yyjson_mut_val *val);
+yyjson_api_inline const char *yyjson_mut_get_raw(yyjson_mut_val *val);
 
 /** Returns the content if the value is bool.
     Returns NULL if `val` is NULL or type is not bool. */
-yyjson_api_inline bool yyjson_mut_get_bool(const yyjson_mut_val *val);
+yyjson_api_inline bool yyjson_mut_get_bool(yyjson_mut_val *val);
 
 /** Returns the content and cast to uint64_t.
     Returns 0 if `val` is NULL or type is not integer(sint/uint). */
-yyjson_api_inline uint64_t yyjson_mut_get_uint(const yyjson_mut_val *val);
+yyjson_api_inline uint64_t yyjson_mut_get_uint(yyjson_mut_val *val);
 
 /** Returns the content and cast to int64_t.
     Returns 0 if `val` is NULL or type is not integer(sint/uint). */
-yyjson_api_inline int64_t yyjson_mut_get_sint(const yyjson_mut_val *val);
+yyjson_api_inline int64_t yyjson_mut_get_sint(yyjson_mut_val *val);
 
 /** Returns the content and cast to int.
     Returns 0 if `val` is NULL or type is not integer(sint/uint). */
-yyjson_api_inline int yyjson_mut_get_int(const yyjson_mut_val *val);
+yyjson_api_inline int yyjson_mut_get_int(yyjson_mut_val *val);
 
 /** Returns the content if the value is real number.
     Returns 0.0 if `val` is NULL or type is not real(double). */
-yyjson_api_inline double yyjson_mut_get_real(const yyjson_mut_val *val);
+yyjson_api_inline double yyjson_mut_get_real(yyjson_mut_val *val);
 
 /** Returns the content and typecast to `double` if the value is number.
     Returns 0.0 if `val` is NULL or type is not number(uint/sint/real). */
-yyjson_api_inline double yyjson_mut_get_num(const yyjson_mut_val *val);
+yyjson_api_inline double yyjson_mut_get_num(yyjson_mut_val *val);
 
 /** Returns the content if the value is string.
     Returns NULL if `val` is NULL or type is not string. */
-yyjson_api_inline const char *yyjson_mut_get_str(const yyjson_mut_val *val);
+yyjson_api_inline const char *yyjson_mut_get_str(yyjson_mut_val *val);
 
 /** Returns the content length (string length, array size, object size.
     Returns 0 if `val` is NULL or type is not string/array/object. */
-yyjson_api_inline size_t yyjson_mut_get_len(const yyjson_mut_val *val);
+yyjson_api_inline size_t yyjson_mut_get_len(yyjson_mut_val *val);
 
 /** Returns whether the JSON value is equals to a string.
     The `str` should be a null-terminated UTF-8 string.
     Returns false if input is NULL or type is not string. */
-yyjson_api_inline bool yyjson_mut_equals_str(const yyjson_mut_val *val,
+yyjson_api_inline bool yyjson_mut_equals_str(yyjson_mut_val *val,
                                              const char *str);
 
 /** Returns whether the JSON value is equals to a string.
     The `str` should be a UTF-8 string, null-terminator is not required.
     Returns false if input is NULL or type is not string. */
-yyjson_api_inline bool yyjson_mut_equals_strn(const yyjson_mut_val *val,
+yyjson_api_inline bool yyjson_mut_equals_strn(yyjson_mut_val *val,
                                               const char *str, size_t len);
 
 /** Returns whether two JSON values are equal (deep compare).
@@ -2521,8 +2371,8 @@ yyjson_api_inline bool yyjson_mut_equals_strn(const yyjson_mut_val *val,
     @note the result may be inaccurate if object has duplicate keys.
     @warning This function is recursive and may cause a stack overflow
         if the object level is too deep. */
-yyjson_api_inline bool yyjson_mut_equals(const yyjson_mut_val *lhs,
-                                         const yyjson_mut_val *rhs);
+yyjson_api_inline bool yyjson_mut_equals(yyjson_mut_val *lhs,
+                                         yyjson_mut_val *rhs);
 
 /** Set the value to raw.
     Returns false if input is NULL.
@@ -2553,7 +2403,7 @@ yyjson_api_inline bool yyjson_mut_set_sint(yyjson_mut_val *val, int64_t num);
 /** Set the value to int.
     Returns false if input is NULL.
     @warning This function should not be used on an existing object or array. */
-yyjson_api_inline bool yyjson_mut_set_int(yyjson_mut_val *val, int64_t num);
+yyjson_api_inline bool yyjson_mut_set_int(yyjson_mut_val *val, int num);
 
 /** Set the value to float.
     Returns false if input is NULL.
@@ -2581,7 +2431,7 @@ yyjson_api_inline bool yyjson_mut_set_fp_to_fixed(yyjson_mut_val *val,
     Returns false if input is NULL or `val` is not real type.
     @see YYJSON_WRITE_FP_TO_FLOAT flag.
     @warning This will modify the `immutable` value, use with caution. */
-yyjson_api_inline bool yyjson_mut_set_fp_to_float(yyjson_mut_val *val,
+yyjson_api_inline bool yyjson_mut_set_fp_to_float(yyjson_mut_val *val, 
                                                   bool flt);
 
 /** Set the value to string (null-terminated).
@@ -2617,12 +2467,12 @@ yyjson_api_inline bool yyjson_mut_set_obj(yyjson_mut_val *val);
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Value Creation API
+ * Mutable JSON Value Creation API
  *============================================================================*/
 
 /** Creates and returns a raw value, returns NULL on error.
     The `str` should be a null-terminated UTF-8 string.
-
+    
     @warning The input string is not copied, you should keep this string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline yyjson_mut_val *yyjson_mut_raw(yyjson_mut_doc *doc,
@@ -2630,7 +2480,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_raw(yyjson_mut_doc *doc,
 
 /** Creates and returns a raw value, returns NULL on error.
     The `str` should be a UTF-8 string, null-terminator is not required.
-
+    
     @warning The input string is not copied, you should keep this string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline yyjson_mut_val *yyjson_mut_rawn(yyjson_mut_doc *doc,
@@ -2718,42 +2568,40 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_strncpy(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array API
+ * Mutable JSON Array API
  *============================================================================*/
 
 /** Returns the number of elements in this array.
     Returns 0 if `arr` is NULL or type is not array. */
-yyjson_api_inline size_t yyjson_mut_arr_size(const yyjson_mut_val *arr);
+yyjson_api_inline size_t yyjson_mut_arr_size(yyjson_mut_val *arr);
 
 /** Returns the element at the specified position in this array.
     Returns NULL if array is NULL/empty or the index is out of bounds.
     @warning This function takes a linear search time. */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get(const yyjson_mut_val *arr,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get(yyjson_mut_val *arr,
                                                      size_t idx);
 
 /** Returns the first element of this array.
     Returns NULL if `arr` is NULL/empty or type is not array. */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_first(
-    const yyjson_mut_val *arr);
+yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_first(yyjson_mut_val *arr);
 
 /** Returns the last element of this array.
     Returns NULL if `arr` is NULL/empty or type is not array. */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_last(
-    const yyjson_mut_val *arr);
+yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_last(yyjson_mut_val *arr);
 
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Iterator API
+ * Mutable JSON Array Iterator API
  *============================================================================*/
 
 /**
  A mutable JSON array iterator.
-
+ 
  @warning You should not modify the array while iterating over it, but you can
     use `yyjson_mut_arr_iter_remove()` to remove current value.
-
- @b Example
+ 
+ @par Example
  @code
     yyjson_mut_val *val;
     yyjson_mut_arr_iter iter = yyjson_mut_arr_iter_with(arr);
@@ -2775,13 +2623,13 @@ typedef struct yyjson_mut_arr_iter {
 
 /**
  Initialize an iterator for this array.
-
+ 
  @param arr The array to be iterated over.
     If this parameter is NULL or not an array, `iter` will be set to empty.
  @param iter The iterator to be initialized.
     If this parameter is NULL, the function will fail and return false.
  @return true if the `iter` has been successfully initialized.
-
+ 
  @note The iterator does not need to be destroyed.
  */
 yyjson_api_inline bool yyjson_mut_arr_iter_init(yyjson_mut_val *arr,
@@ -2789,11 +2637,11 @@ yyjson_api_inline bool yyjson_mut_arr_iter_init(yyjson_mut_val *arr,
 
 /**
  Create an iterator with an array , same as `yyjson_mut_arr_iter_init()`.
-
+ 
  @param arr The array to be iterated over.
     If this parameter is NULL or not an array, an empty iterator will returned.
  @return A new iterator for the array.
-
+ 
  @note The iterator does not need to be destroyed.
  */
 yyjson_api_inline yyjson_mut_arr_iter yyjson_mut_arr_iter_with(
@@ -2823,10 +2671,10 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_iter_remove(
 /**
  Macro for iterating over an array.
  It works like iterator, but with a more intuitive API.
-
+ 
  @warning You should not modify the array while iterating over it.
-
- @b Example
+ 
+ @par Example
  @code
     size_t idx, max;
     yyjson_mut_val *val;
@@ -2846,7 +2694,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_iter_remove(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Creation API
+ * Mutable JSON Array Creation API
  *============================================================================*/
 
 /**
@@ -2858,14 +2706,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr(yyjson_mut_doc *doc);
 
 /**
  Creates and returns a new mutable array with the given boolean values.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of boolean values.
  @param count The value count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const bool vals[3] = { true, false, true };
     yyjson_mut_val *arr = yyjson_mut_arr_with_bool(doc, vals, 3);
@@ -2876,14 +2724,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_bool(
 
 /**
  Creates and returns a new mutable array with the given sint numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of sint numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const int64_t vals[3] = { -1, 0, 1 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_sint64(doc, vals, 3);
@@ -2894,14 +2742,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_sint(
 
 /**
  Creates and returns a new mutable array with the given uint numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of uint numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const uint64_t vals[3] = { 0, 1, 0 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_uint(doc, vals, 3);
@@ -2912,14 +2760,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_uint(
 
 /**
  Creates and returns a new mutable array with the given real numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of real numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const double vals[3] = { 0.1, 0.2, 0.3 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_real(doc, vals, 3);
@@ -2930,14 +2778,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_real(
 
 /**
  Creates and returns a new mutable array with the given int8 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of int8 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const int8_t vals[3] = { -1, 0, 1 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_sint8(doc, vals, 3);
@@ -2948,14 +2796,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_sint8(
 
 /**
  Creates and returns a new mutable array with the given int16 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of int16 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const int16_t vals[3] = { -1, 0, 1 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_sint16(doc, vals, 3);
@@ -2966,14 +2814,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_sint16(
 
 /**
  Creates and returns a new mutable array with the given int32 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of int32 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const int32_t vals[3] = { -1, 0, 1 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_sint32(doc, vals, 3);
@@ -2984,14 +2832,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_sint32(
 
 /**
  Creates and returns a new mutable array with the given int64 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of int64 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const int64_t vals[3] = { -1, 0, 1 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_sint64(doc, vals, 3);
@@ -3002,14 +2850,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_sint64(
 
 /**
  Creates and returns a new mutable array with the given uint8 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of uint8 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const uint8_t vals[3] = { 0, 1, 0 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_uint8(doc, vals, 3);
@@ -3020,14 +2868,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_uint8(
 
 /**
  Creates and returns a new mutable array with the given uint16 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of uint16 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const uint16_t vals[3] = { 0, 1, 0 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_uint16(doc, vals, 3);
@@ -3038,14 +2886,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_uint16(
 
 /**
  Creates and returns a new mutable array with the given uint32 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of uint32 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const uint32_t vals[3] = { 0, 1, 0 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_uint32(doc, vals, 3);
@@ -3056,14 +2904,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_uint32(
 
 /**
  Creates and returns a new mutable array with the given uint64 numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of uint64 numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
      const uint64_t vals[3] = { 0, 1, 0 };
      yyjson_mut_val *arr = yyjson_mut_arr_with_uint64(doc, vals, 3);
@@ -3074,14 +2922,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_uint64(
 
 /**
  Creates and returns a new mutable array with the given float numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of float numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const float vals[3] = { -1.0f, 0.0f, 1.0f };
     yyjson_mut_val *arr = yyjson_mut_arr_with_float(doc, vals, 3);
@@ -3092,14 +2940,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_float(
 
 /**
  Creates and returns a new mutable array with the given double numbers.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of double numbers.
  @param count The number count. If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const double vals[3] = { -1.0, 0.0, 1.0 };
     yyjson_mut_val *arr = yyjson_mut_arr_with_double(doc, vals, 3);
@@ -3111,7 +2959,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_double(
 /**
  Creates and returns a new mutable array with the given strings, these strings
  will not be copied.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of UTF-8 null-terminator strings.
@@ -3119,12 +2967,12 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_double(
  @param count The number of values in `vals`.
     If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
+ 
  @warning The input strings are not copied, you should keep these strings
     unmodified for the lifetime of this JSON document. If these strings will be
     modified, you should use `yyjson_mut_arr_with_strcpy()` instead.
-
- @b Example
+ 
+ @par Example
  @code
     const char *vals[3] = { "a", "b", "c" };
     yyjson_mut_val *arr = yyjson_mut_arr_with_str(doc, vals, 3);
@@ -3136,7 +2984,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_str(
 /**
  Creates and returns a new mutable array with the given strings and string
  lengths, these strings will not be copied.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of UTF-8 strings, null-terminator is not required.
@@ -3145,12 +2993,12 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_str(
  @param count The number of strings in `vals`.
     If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
+ 
  @warning The input strings are not copied, you should keep these strings
     unmodified for the lifetime of this JSON document. If these strings will be
     modified, you should use `yyjson_mut_arr_with_strncpy()` instead.
-
- @b Example
+ 
+ @par Example
  @code
     const char *vals[3] = { "a", "bb", "c" };
     const size_t lens[3] = { 1, 2, 1 };
@@ -3163,7 +3011,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_strn(
 /**
  Creates and returns a new mutable array with the given strings, these strings
  will be copied.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of UTF-8 null-terminator strings.
@@ -3171,8 +3019,8 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_strn(
  @param count The number of values in `vals`.
     If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const char *vals[3] = { "a", "b", "c" };
     yyjson_mut_val *arr = yyjson_mut_arr_with_strcpy(doc, vals, 3);
@@ -3184,7 +3032,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_strcpy(
 /**
  Creates and returns a new mutable array with the given strings and string
  lengths, these strings will be copied.
-
+ 
  @param doc A mutable document, used for memory allocation only.
     If this parameter is NULL, the function will fail and return NULL.
  @param vals A C array of UTF-8 strings, null-terminator is not required.
@@ -3193,8 +3041,8 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_strcpy(
  @param count The number of strings in `vals`.
     If this value is 0, an empty array will return.
  @return The new array. NULL if input is invalid or memory allocation failed.
-
- @b Example
+ 
+ @par Example
  @code
     const char *vals[3] = { "a", "bb", "c" };
     const size_t lens[3] = { 1, 2, 1 };
@@ -3207,7 +3055,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_strncpy(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Modification API
+ * Mutable JSON Array Modification API
  *============================================================================*/
 
 /**
@@ -3320,7 +3168,7 @@ yyjson_api_inline bool yyjson_mut_arr_rotate(yyjson_mut_val *arr,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Modification Convenience API
+ * Mutable JSON Array Modification Convenience API
  *============================================================================*/
 
 /**
@@ -3526,48 +3374,48 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_add_obj(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object API
+ * Mutable JSON Object API
  *============================================================================*/
 
 /** Returns the number of key-value pairs in this object.
     Returns 0 if `obj` is NULL or type is not object. */
-yyjson_api_inline size_t yyjson_mut_obj_size(const yyjson_mut_val *obj);
+yyjson_api_inline size_t yyjson_mut_obj_size(yyjson_mut_val *obj);
 
 /** Returns the value to which the specified key is mapped.
     Returns NULL if this object contains no mapping for the key.
     Returns NULL if `obj/key` is NULL, or type is not object.
-
+    
     The `key` should be a null-terminated UTF-8 string.
-
+    
     @warning This function takes a linear search time. */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_get(const yyjson_mut_val *obj,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_get(yyjson_mut_val *obj,
                                                      const char *key);
 
 /** Returns the value to which the specified key is mapped.
     Returns NULL if this object contains no mapping for the key.
     Returns NULL if `obj/key` is NULL, or type is not object.
-
+    
     The `key` should be a UTF-8 string, null-terminator is not required.
     The `key_len` should be the length of the key, in bytes.
-
+    
     @warning This function takes a linear search time. */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_getn(const yyjson_mut_val *obj,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_getn(yyjson_mut_val *obj,
                                                       const char *key,
                                                       size_t key_len);
 
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Iterator API
+ * Mutable JSON Object Iterator API
  *============================================================================*/
 
 /**
  A mutable JSON object iterator.
-
+ 
  @warning You should not modify the object while iterating over it, but you can
     use `yyjson_mut_obj_iter_remove()` to remove current value.
-
- @b Example
+ 
+ @par Example
  @code
     yyjson_mut_val *key, *val;
     yyjson_mut_obj_iter iter = yyjson_mut_obj_iter_with(obj);
@@ -3579,7 +3427,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_getn(const yyjson_mut_val *obj,
         }
     }
  @endcode
-
+ 
  If the ordering of the keys is known at compile-time, you can use this method
  to speed up value lookups:
  @code
@@ -3601,13 +3449,13 @@ typedef struct yyjson_mut_obj_iter {
 
 /**
  Initialize an iterator for this object.
-
+ 
  @param obj The object to be iterated over.
     If this parameter is NULL or not an array, `iter` will be set to empty.
  @param iter The iterator to be initialized.
     If this parameter is NULL, the function will fail and return false.
  @return true if the `iter` has been successfully initialized.
-
+ 
  @note The iterator does not need to be destroyed.
  */
 yyjson_api_inline bool yyjson_mut_obj_iter_init(yyjson_mut_val *obj,
@@ -3615,11 +3463,11 @@ yyjson_api_inline bool yyjson_mut_obj_iter_init(yyjson_mut_val *obj,
 
 /**
  Create an iterator with an object, same as `yyjson_obj_iter_init()`.
-
+ 
  @param obj The object to be iterated over.
     If this parameter is NULL or not an object, an empty iterator will returned.
  @return A new iterator for the object.
-
+ 
  @note The iterator does not need to be destroyed.
  */
 yyjson_api_inline yyjson_mut_obj_iter yyjson_mut_obj_iter_with(
@@ -3655,18 +3503,18 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_remove(
 
 /**
  Iterates to a specified key and returns the value.
-
+ 
  This function does the same thing as `yyjson_mut_obj_get()`, but is much faster
  if the ordering of the keys is known at compile-time and you are using the same
  order to look up the values. If the key exists in this object, then the
  iterator will stop at the next key, otherwise the iterator will not change and
  NULL is returned.
-
+ 
  @param iter The object iterator, should not be NULL.
  @param key The key, should be a UTF-8 string with null-terminator.
  @return The value to which the specified key is mapped.
     NULL if this object contains no mapping for the key or input is invalid.
-
+ 
  @warning This function takes a linear search time if the key is not nearby.
  */
 yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_get(
@@ -3674,19 +3522,19 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_get(
 
 /**
  Iterates to a specified key and returns the value.
-
+ 
  This function does the same thing as `yyjson_mut_obj_getn()` but is much faster
  if the ordering of the keys is known at compile-time and you are using the same
  order to look up the values. If the key exists in this object, then the
  iterator will stop at the next key, otherwise the iterator will not change and
  NULL is returned.
-
+ 
  @param iter The object iterator, should not be NULL.
  @param key The key, should be a UTF-8 string, null-terminator is not required.
  @param key_len The the length of `key`, in bytes.
  @return The value to which the specified key is mapped.
     NULL if this object contains no mapping for the key or input is invalid.
-
+ 
  @warning This function takes a linear search time if the key is not nearby.
  */
 yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_getn(
@@ -3695,14 +3543,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_getn(
 /**
  Macro for iterating over an object.
  It works like iterator, but with a more intuitive API.
-
+ 
  @warning You should not modify the object while iterating over it.
-
- @b Example
+ 
+ @par Example
  @code
     size_t idx, max;
-    yyjson_mut_val *key, *val;
-    yyjson_mut_obj_foreach(obj, idx, max, key, val) {
+    yyjson_val *key, *val;
+    yyjson_obj_foreach(obj, idx, max, key, val) {
         your_func(key, val);
     }
  @endcode
@@ -3720,7 +3568,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_getn(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Creation API
+ * Mutable JSON Object Creation API
  *============================================================================*/
 
 /** Creates and returns a mutable object, returns NULL on error. */
@@ -3730,11 +3578,11 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj(yyjson_mut_doc *doc);
  Creates and returns a mutable object with keys and values, returns NULL on
  error. The keys and values are not copied. The strings should be a
  null-terminated UTF-8 string.
-
+ 
  @warning The input string is not copied, you should keep this string
     unmodified for the lifetime of this JSON document.
-
- @b Example
+ 
+ @par Example
  @code
     const char *keys[2] = { "id", "name" };
     const char *vals[2] = { "01", "Harry" };
@@ -3750,11 +3598,11 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_str(yyjson_mut_doc *doc,
  Creates and returns a mutable object with key-value pairs and pair count,
  returns NULL on error. The keys and values are not copied. The strings should
  be a null-terminated UTF-8 string.
-
+ 
  @warning The input string is not copied, you should keep this string
     unmodified for the lifetime of this JSON document.
-
- @b Example
+ 
+ @par Example
  @code
     const char *kv_pairs[4] = { "id", "01", "name", "Harry" };
     yyjson_mut_val *obj = yyjson_mut_obj_with_kv(doc, kv_pairs, 2);
@@ -3767,7 +3615,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_kv(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Modification API
+ * Mutable JSON Object Modification API
  *============================================================================*/
 
 /**
@@ -3877,13 +3725,13 @@ yyjson_api_inline bool yyjson_mut_obj_rotate(yyjson_mut_val *obj,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Modification Convenience API
+ * Mutable JSON Object Modification Convenience API
  *============================================================================*/
 
 /** Adds a `null` value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_null(yyjson_mut_doc *doc,
@@ -3893,7 +3741,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_null(yyjson_mut_doc *doc,
 /** Adds a `true` value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_true(yyjson_mut_doc *doc,
@@ -3903,7 +3751,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_true(yyjson_mut_doc *doc,
 /** Adds a `false` value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_false(yyjson_mut_doc *doc,
@@ -3913,7 +3761,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_false(yyjson_mut_doc *doc,
 /** Adds a bool value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_bool(yyjson_mut_doc *doc,
@@ -3923,7 +3771,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_bool(yyjson_mut_doc *doc,
 /** Adds an unsigned integer value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_uint(yyjson_mut_doc *doc,
@@ -3933,7 +3781,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_uint(yyjson_mut_doc *doc,
 /** Adds a signed integer value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_sint(yyjson_mut_doc *doc,
@@ -3943,7 +3791,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_sint(yyjson_mut_doc *doc,
 /** Adds an int value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_int(yyjson_mut_doc *doc,
@@ -3953,7 +3801,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_int(yyjson_mut_doc *doc,
 /** Adds a float value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_float(yyjson_mut_doc *doc,
@@ -3963,7 +3811,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_float(yyjson_mut_doc *doc,
 /** Adds a double value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_double(yyjson_mut_doc *doc,
@@ -3973,7 +3821,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_double(yyjson_mut_doc *doc,
 /** Adds a real value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_real(yyjson_mut_doc *doc,
@@ -3983,7 +3831,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_real(yyjson_mut_doc *doc,
 /** Adds a string value at the end of the object.
     The `key` and `val` should be null-terminated UTF-8 strings.
     This function allows duplicated key in one object.
-
+    
     @warning The key/value strings are not copied, you should keep these strings
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_str(yyjson_mut_doc *doc,
@@ -3995,7 +3843,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_str(yyjson_mut_doc *doc,
     The `val` should be a UTF-8 string, null-terminator is not required.
     The `len` should be the length of the `val`, in bytes.
     This function allows duplicated key in one object.
-
+    
     @warning The key/value strings are not copied, you should keep these strings
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_strn(yyjson_mut_doc *doc,
@@ -4007,7 +3855,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_strn(yyjson_mut_doc *doc,
     The `key` and `val` should be null-terminated UTF-8 strings.
     The value string is copied.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_strcpy(yyjson_mut_doc *doc,
@@ -4020,7 +3868,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_strcpy(yyjson_mut_doc *doc,
     The `val` should be a UTF-8 string, null-terminator is not required.
     The `len` should be the length of the `val`, in bytes.
     This function allows duplicated key in one object.
-
+    
     @warning The key strings are not copied, you should keep these strings
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_strncpy(yyjson_mut_doc *doc,
@@ -4032,7 +3880,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_strncpy(yyjson_mut_doc *doc,
  Creates and adds a new array to the target object.
  The `key` should be a null-terminated UTF-8 string.
  This function allows duplicated key in one object.
-
+ 
  @warning The key string is not copied, you should keep these strings
           unmodified for the lifetime of this JSON document.
  @return The new array, or NULL on error.
@@ -4045,7 +3893,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_add_arr(yyjson_mut_doc *doc,
  Creates and adds a new object to the target object.
  The `key` should be a null-terminated UTF-8 string.
  This function allows duplicated key in one object.
-
+ 
  @warning The key string is not copied, you should keep these strings
           unmodified for the lifetime of this JSON document.
  @return The new object, or NULL on error.
@@ -4057,7 +3905,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_add_obj(yyjson_mut_doc *doc,
 /** Adds a JSON value at the end of the object.
     The `key` should be a null-terminated UTF-8 string.
     This function allows duplicated key in one object.
-
+    
     @warning The key string is not copied, you should keep the string
         unmodified for the lifetime of this JSON document. */
 yyjson_api_inline bool yyjson_mut_obj_add_val(yyjson_mut_doc *doc,
@@ -4069,7 +3917,7 @@ yyjson_api_inline bool yyjson_mut_obj_add_val(yyjson_mut_doc *doc,
     Returns the first value to which the specified key is mapped or NULL if this
     object contains no mapping for the key.
     The `key` should be a null-terminated UTF-8 string.
-
+    
     @warning This function takes a linear search time. */
 yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_remove_str(
     yyjson_mut_val *obj, const char *key);
@@ -4079,7 +3927,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_remove_str(
     object contains no mapping for the key.
     The `key` should be a UTF-8 string, null-terminator is not required.
     The `len` should be the length of the key, in bytes.
-
+    
     @warning This function takes a linear search time. */
 yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_remove_strn(
     yyjson_mut_val *obj, const char *key, size_t len);
@@ -4088,7 +3936,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_remove_strn(
     Returns true if at least one key was renamed.
     The `key` and `new_key` should be a null-terminated UTF-8 string.
     The `new_key` is copied and held by doc.
-
+    
     @warning This function takes a linear search time.
     If `new_key` already exists, it will cause duplicate keys.
  */
@@ -4101,7 +3949,7 @@ yyjson_api_inline bool yyjson_mut_obj_rename_key(yyjson_mut_doc *doc,
     Returns true if at least one key was renamed.
     The `key` and `new_key` should be a UTF-8 string,
     null-terminator is not required. The `new_key` is copied and held by doc.
-
+    
     @warning This function takes a linear search time.
     If `new_key` already exists, it will cause duplicate keys.
  */
@@ -4117,7 +3965,7 @@ yyjson_api_inline bool yyjson_mut_obj_rename_keyn(yyjson_mut_doc *doc,
 #if !defined(YYJSON_DISABLE_UTILS) || !YYJSON_DISABLE_UTILS
 
 /*==============================================================================
- * MARK: - JSON Pointer API (RFC 6901)
+ * JSON Pointer API (RFC 6901)
  * https://tools.ietf.org/html/rfc6901
  *============================================================================*/
 
@@ -4157,12 +4005,12 @@ typedef struct yyjson_ptr_err {
 
 /**
  A context for JSON pointer operation.
-
+ 
  This struct stores the context of JSON Pointer operation result. The struct
  can be used with three helper functions: `ctx_append()`, `ctx_replace()`, and
  `ctx_remove()`, which perform the corresponding operations on the container
  without re-parsing the JSON Pointer.
-
+ 
  For example:
  @code
     // doc before: {"a":[0,1,null]}
@@ -4206,7 +4054,7 @@ typedef struct yyjson_ptr_ctx {
  @return The value referenced by the JSON pointer.
     NULL if `doc` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_val *yyjson_doc_ptr_get(const yyjson_doc *doc,
+yyjson_api_inline yyjson_val *yyjson_doc_ptr_get(yyjson_doc *doc,
                                                  const char *ptr);
 
 /**
@@ -4217,7 +4065,7 @@ yyjson_api_inline yyjson_val *yyjson_doc_ptr_get(const yyjson_doc *doc,
  @return The value referenced by the JSON pointer.
     NULL if `doc` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_val *yyjson_doc_ptr_getn(const yyjson_doc *doc,
+yyjson_api_inline yyjson_val *yyjson_doc_ptr_getn(yyjson_doc *doc,
                                                   const char *ptr, size_t len);
 
 /**
@@ -4229,7 +4077,7 @@ yyjson_api_inline yyjson_val *yyjson_doc_ptr_getn(const yyjson_doc *doc,
  @return The value referenced by the JSON pointer.
     NULL if `doc` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_val *yyjson_doc_ptr_getx(const yyjson_doc *doc,
+yyjson_api_inline yyjson_val *yyjson_doc_ptr_getx(yyjson_doc *doc,
                                                   const char *ptr, size_t len,
                                                   yyjson_ptr_err *err);
 
@@ -4240,7 +4088,7 @@ yyjson_api_inline yyjson_val *yyjson_doc_ptr_getx(const yyjson_doc *doc,
  @return The value referenced by the JSON pointer.
     NULL if `val` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_val *yyjson_ptr_get(const yyjson_val *val,
+yyjson_api_inline yyjson_val *yyjson_ptr_get(yyjson_val *val,
                                              const char *ptr);
 
 /**
@@ -4251,7 +4099,7 @@ yyjson_api_inline yyjson_val *yyjson_ptr_get(const yyjson_val *val,
  @return The value referenced by the JSON pointer.
     NULL if `val` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_val *yyjson_ptr_getn(const yyjson_val *val,
+yyjson_api_inline yyjson_val *yyjson_ptr_getn(yyjson_val *val,
                                               const char *ptr, size_t len);
 
 /**
@@ -4263,7 +4111,7 @@ yyjson_api_inline yyjson_val *yyjson_ptr_getn(const yyjson_val *val,
  @return The value referenced by the JSON pointer.
     NULL if `val` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_val *yyjson_ptr_getx(const yyjson_val *val,
+yyjson_api_inline yyjson_val *yyjson_ptr_getx(yyjson_val *val,
                                               const char *ptr, size_t len,
                                               yyjson_ptr_err *err);
 
@@ -4274,8 +4122,8 @@ yyjson_api_inline yyjson_val *yyjson_ptr_getx(const yyjson_val *val,
  @return The value referenced by the JSON pointer.
     NULL if `doc` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_get(
-    const yyjson_mut_doc *doc, const char *ptr);
+yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_get(yyjson_mut_doc *doc,
+                                                         const char *ptr);
 
 /**
  Get value by a JSON Pointer.
@@ -4285,8 +4133,9 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_get(
  @return The value referenced by the JSON pointer.
     NULL if `doc` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getn(
-    const yyjson_mut_doc *doc, const char *ptr, size_t len);
+yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getn(yyjson_mut_doc *doc,
+                                                          const char *ptr,
+                                                          size_t len);
 
 /**
  Get value by a JSON Pointer.
@@ -4298,9 +4147,11 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getn(
  @return The value referenced by the JSON pointer.
     NULL if `doc` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getx(
-    const yyjson_mut_doc *doc, const char *ptr, size_t len,
-    yyjson_ptr_ctx *ctx, yyjson_ptr_err *err);
+yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getx(yyjson_mut_doc *doc,
+                                                          const char *ptr,
+                                                          size_t len,
+                                                          yyjson_ptr_ctx *ctx,
+                                                          yyjson_ptr_err *err);
 
 /**
  Get value by a JSON Pointer.
@@ -4309,7 +4160,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getx(
  @return The value referenced by the JSON pointer.
     NULL if `val` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_get(const yyjson_mut_val *val,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_get(yyjson_mut_val *val,
                                                      const char *ptr);
 
 /**
@@ -4320,7 +4171,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_get(const yyjson_mut_val *val,
  @return The value referenced by the JSON pointer.
     NULL if `val` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getn(const yyjson_mut_val *val,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getn(yyjson_mut_val *val,
                                                       const char *ptr,
                                                       size_t len);
 
@@ -4334,7 +4185,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getn(const yyjson_mut_val *val,
  @return The value referenced by the JSON pointer.
     NULL if `val` or `ptr` is NULL, or the JSON pointer cannot be resolved.
  */
-yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getx(const yyjson_mut_val *val,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getx(yyjson_mut_val *val,
                                                       const char *ptr,
                                                       size_t len,
                                                       yyjson_ptr_ctx *ctx,
@@ -4699,7 +4550,7 @@ yyjson_api_inline bool yyjson_ptr_ctx_remove(yyjson_ptr_ctx *ctx);
 
 
 /*==============================================================================
- * MARK: - JSON Patch API (RFC 6902)
+ * JSON Patch API (RFC 6902)
  * https://tools.ietf.org/html/rfc6902
  *============================================================================*/
 
@@ -4749,8 +4600,8 @@ typedef struct yyjson_patch_err {
  Returns NULL if the patch could not be applied.
  */
 yyjson_api yyjson_mut_val *yyjson_patch(yyjson_mut_doc *doc,
-                                        const yyjson_val *orig,
-                                        const yyjson_val *patch,
+                                        yyjson_val *orig,
+                                        yyjson_val *patch,
                                         yyjson_patch_err *err);
 
 /**
@@ -4760,14 +4611,14 @@ yyjson_api yyjson_mut_val *yyjson_patch(yyjson_mut_doc *doc,
  Returns NULL if the patch could not be applied.
  */
 yyjson_api yyjson_mut_val *yyjson_mut_patch(yyjson_mut_doc *doc,
-                                            const yyjson_mut_val *orig,
-                                            const yyjson_mut_val *patch,
+                                            yyjson_mut_val *orig,
+                                            yyjson_mut_val *patch,
                                             yyjson_patch_err *err);
 
 
 
 /*==============================================================================
- * MARK: - JSON Merge-Patch API (RFC 7386)
+ * JSON Merge-Patch API (RFC 7386)
  * https://tools.ietf.org/html/rfc7386
  *============================================================================*/
 
@@ -4780,8 +4631,8 @@ yyjson_api yyjson_mut_val *yyjson_mut_patch(yyjson_mut_doc *doc,
     object level is too deep.
  */
 yyjson_api yyjson_mut_val *yyjson_merge_patch(yyjson_mut_doc *doc,
-                                              const yyjson_val *orig,
-                                              const yyjson_val *patch);
+                                              yyjson_val *orig,
+                                              yyjson_val *patch);
 
 /**
  Creates and returns a merge-patched JSON value (RFC 7386).
@@ -4792,15 +4643,15 @@ yyjson_api yyjson_mut_val *yyjson_merge_patch(yyjson_mut_doc *doc,
     object level is too deep.
  */
 yyjson_api yyjson_mut_val *yyjson_mut_merge_patch(yyjson_mut_doc *doc,
-                                                  const yyjson_mut_val *orig,
-                                                  const yyjson_mut_val *patch);
+                                                  yyjson_mut_val *orig,
+                                                  yyjson_mut_val *patch);
 
 #endif /* YYJSON_DISABLE_UTILS */
 
 
 
 /*==============================================================================
- * MARK: - JSON Structure (Implementation)
+ * JSON Structure (Implementation)
  *============================================================================*/
 
 /** Payload of a JSON value (8 bytes). */
@@ -4837,23 +4688,23 @@ struct yyjson_doc {
 
 
 /*==============================================================================
- * MARK: - Unsafe JSON Value API (Implementation)
+ * Unsafe JSON Value API (Implementation)
  *============================================================================*/
 
 /*
  Whether the string does not need to be escaped for serialization.
  This function is used to optimize the writing speed of small constant strings.
  This function works only if the compiler can evaluate it at compile time.
-
+ 
  Clang supports it since v8.0,
     earlier versions do not support constant_p(strlen) and return false.
  GCC supports it since at least v4.4,
     earlier versions may compile it as run-time instructions.
  ICC supports it since at least v16,
     earlier versions are uncertain.
-
+ 
  @param str The C string.
- @param len The returned value from strlen(str).
+ @param len The returnd value from strlen(str).
  */
 yyjson_api_inline bool unsafe_yyjson_is_str_noesc(const char *str, size_t len) {
 #if YYJSON_HAS_CONSTANT_P && \
@@ -4861,12 +4712,12 @@ yyjson_api_inline bool unsafe_yyjson_is_str_noesc(const char *str, size_t len) {
     if (yyjson_constant_p(len) && len <= 32) {
         /*
          Same as the following loop:
-
+         
          for (size_t i = 0; i < len; i++) {
              char c = str[i];
              if (c < ' ' || c > '~' || c == '"' || c == '\\') return false;
          }
-
+         
          GCC evaluates it at compile time only if the string length is within 17
          and -O3 (which turns on the -fpeel-loops flag) is used.
          So the loop is unrolled for GCC.
@@ -4905,156 +4756,154 @@ yyjson_api_inline double unsafe_yyjson_u64_to_f64(uint64_t num) {
 #endif
 }
 
-yyjson_api_inline yyjson_type unsafe_yyjson_get_type(const void *val) {
-    uint8_t tag = (uint8_t)((const yyjson_val *)val)->tag;
+yyjson_api_inline yyjson_type unsafe_yyjson_get_type(void *val) {
+    uint8_t tag = (uint8_t)((yyjson_val *)val)->tag;
     return (yyjson_type)(tag & YYJSON_TYPE_MASK);
 }
 
-yyjson_api_inline yyjson_subtype unsafe_yyjson_get_subtype(const void *val) {
-    uint8_t tag = (uint8_t)((const yyjson_val *)val)->tag;
+yyjson_api_inline yyjson_subtype unsafe_yyjson_get_subtype(void *val) {
+    uint8_t tag = (uint8_t)((yyjson_val *)val)->tag;
     return (yyjson_subtype)(tag & YYJSON_SUBTYPE_MASK);
 }
 
-yyjson_api_inline uint8_t unsafe_yyjson_get_tag(const void *val) {
-    uint8_t tag = (uint8_t)((const yyjson_val *)val)->tag;
+yyjson_api_inline uint8_t unsafe_yyjson_get_tag(void *val) {
+    uint8_t tag = (uint8_t)((yyjson_val *)val)->tag;
     return (uint8_t)(tag & YYJSON_TAG_MASK);
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_raw(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_raw(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_RAW;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_null(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_null(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_NULL;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_bool(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_bool(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_BOOL;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_num(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_num(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_NUM;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_str(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_str(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_STR;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_arr(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_arr(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_ARR;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_obj(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_obj(void *val) {
     return unsafe_yyjson_get_type(val) == YYJSON_TYPE_OBJ;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_ctn(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_ctn(void *val) {
     uint8_t mask = YYJSON_TYPE_ARR & YYJSON_TYPE_OBJ;
     return (unsafe_yyjson_get_tag(val) & mask) == mask;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_uint(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_uint(void *val) {
     const uint8_t patt = YYJSON_TYPE_NUM | YYJSON_SUBTYPE_UINT;
     return unsafe_yyjson_get_tag(val) == patt;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_sint(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_sint(void *val) {
     const uint8_t patt = YYJSON_TYPE_NUM | YYJSON_SUBTYPE_SINT;
     return unsafe_yyjson_get_tag(val) == patt;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_int(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_int(void *val) {
     const uint8_t mask = YYJSON_TAG_MASK & (~YYJSON_SUBTYPE_SINT);
     const uint8_t patt = YYJSON_TYPE_NUM | YYJSON_SUBTYPE_UINT;
     return (unsafe_yyjson_get_tag(val) & mask) == patt;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_real(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_real(void *val) {
     const uint8_t patt = YYJSON_TYPE_NUM | YYJSON_SUBTYPE_REAL;
     return unsafe_yyjson_get_tag(val) == patt;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_true(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_true(void *val) {
     const uint8_t patt = YYJSON_TYPE_BOOL | YYJSON_SUBTYPE_TRUE;
     return unsafe_yyjson_get_tag(val) == patt;
 }
 
-yyjson_api_inline bool unsafe_yyjson_is_false(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_is_false(void *val) {
     const uint8_t patt = YYJSON_TYPE_BOOL | YYJSON_SUBTYPE_FALSE;
     return unsafe_yyjson_get_tag(val) == patt;
 }
 
-yyjson_api_inline bool unsafe_yyjson_arr_is_flat(const yyjson_val *val) {
+yyjson_api_inline bool unsafe_yyjson_arr_is_flat(yyjson_val *val) {
     size_t ofs = val->uni.ofs;
     size_t len = (size_t)(val->tag >> YYJSON_TAG_BIT);
     return len * sizeof(yyjson_val) + sizeof(yyjson_val) == ofs;
 }
 
-yyjson_api_inline const char *unsafe_yyjson_get_raw(const void *val) {
-    return ((const yyjson_val *)val)->uni.str;
+yyjson_api_inline const char *unsafe_yyjson_get_raw(void *val) {
+    return ((yyjson_val *)val)->uni.str;
 }
 
-yyjson_api_inline bool unsafe_yyjson_get_bool(const void *val) {
+yyjson_api_inline bool unsafe_yyjson_get_bool(void *val) {
     uint8_t tag = unsafe_yyjson_get_tag(val);
     return (bool)((tag & YYJSON_SUBTYPE_MASK) >> YYJSON_TYPE_BIT);
 }
 
-yyjson_api_inline uint64_t unsafe_yyjson_get_uint(const void *val) {
-    return ((const yyjson_val *)val)->uni.u64;
+yyjson_api_inline uint64_t unsafe_yyjson_get_uint(void *val) {
+    return ((yyjson_val *)val)->uni.u64;
 }
 
-yyjson_api_inline int64_t unsafe_yyjson_get_sint(const void *val) {
-    return ((const yyjson_val *)val)->uni.i64;
+yyjson_api_inline int64_t unsafe_yyjson_get_sint(void *val) {
+    return ((yyjson_val *)val)->uni.i64;
 }
 
-yyjson_api_inline int unsafe_yyjson_get_int(const void *val) {
-    return (int)((const yyjson_val *)val)->uni.i64;
+yyjson_api_inline int unsafe_yyjson_get_int(void *val) {
+    return (int)((yyjson_val *)val)->uni.i64;
 }
 
-yyjson_api_inline double unsafe_yyjson_get_real(const void *val) {
-    return ((const yyjson_val *)val)->uni.f64;
+yyjson_api_inline double unsafe_yyjson_get_real(void *val) {
+    return ((yyjson_val *)val)->uni.f64;
 }
 
-yyjson_api_inline double unsafe_yyjson_get_num(const void *val) {
+yyjson_api_inline double unsafe_yyjson_get_num(void *val) {
     uint8_t tag = unsafe_yyjson_get_tag(val);
     if (tag == (YYJSON_TYPE_NUM | YYJSON_SUBTYPE_REAL)) {
-        return ((const yyjson_val *)val)->uni.f64;
+        return ((yyjson_val *)val)->uni.f64;
     } else if (tag == (YYJSON_TYPE_NUM | YYJSON_SUBTYPE_SINT)) {
-        return (double)((const yyjson_val *)val)->uni.i64;
+        return (double)((yyjson_val *)val)->uni.i64;
     } else if (tag == (YYJSON_TYPE_NUM | YYJSON_SUBTYPE_UINT)) {
-        return unsafe_yyjson_u64_to_f64(((const yyjson_val *)val)->uni.u64);
+        return unsafe_yyjson_u64_to_f64(((yyjson_val *)val)->uni.u64);
     }
     return 0.0;
 }
 
-yyjson_api_inline const char *unsafe_yyjson_get_str(const void *val) {
-    return ((const yyjson_val *)val)->uni.str;
+yyjson_api_inline const char *unsafe_yyjson_get_str(void *val) {
+    return ((yyjson_val *)val)->uni.str;
 }
 
-yyjson_api_inline size_t unsafe_yyjson_get_len(const void *val) {
-    return (size_t)(((const yyjson_val *)val)->tag >> YYJSON_TAG_BIT);
+yyjson_api_inline size_t unsafe_yyjson_get_len(void *val) {
+    return (size_t)(((yyjson_val *)val)->tag >> YYJSON_TAG_BIT);
 }
 
-yyjson_api_inline yyjson_val *unsafe_yyjson_get_first(const yyjson_val *ctn) {
-    return yyjson_constcast(yyjson_val *)ctn + 1;
+yyjson_api_inline yyjson_val *unsafe_yyjson_get_first(yyjson_val *ctn) {
+    return ctn + 1;
 }
 
-yyjson_api_inline yyjson_val *unsafe_yyjson_get_next(const yyjson_val *val) {
+yyjson_api_inline yyjson_val *unsafe_yyjson_get_next(yyjson_val *val) {
     bool is_ctn = unsafe_yyjson_is_ctn(val);
     size_t ctn_ofs = val->uni.ofs;
     size_t ofs = (is_ctn ? ctn_ofs : sizeof(yyjson_val));
-    uint8_t *ptr = yyjson_constcast(uint8_t *)val;
-    return (yyjson_val *)(void *)(ptr + ofs);
+    return (yyjson_val *)(void *)((uint8_t *)val + ofs);
 }
 
-yyjson_api_inline bool unsafe_yyjson_equals_strn(const void *val,
-                                                 const char *str, size_t len) {
+yyjson_api_inline bool unsafe_yyjson_equals_strn(void *val, const char *str,
+                                                 size_t len) {
     return unsafe_yyjson_get_len(val) == len &&
-           memcmp(((const yyjson_val *)val)->uni.str, str, len) == 0;
+           memcmp(((yyjson_val *)val)->uni.str, str, len) == 0;
 }
 
-yyjson_api_inline bool unsafe_yyjson_equals_str(const void *val,
-                                                const char *str) {
+yyjson_api_inline bool unsafe_yyjson_equals_str(void *val, const char *str) {
     return unsafe_yyjson_equals_strn(val, str, strlen(str));
 }
 
@@ -5168,18 +5017,18 @@ yyjson_api_inline void unsafe_yyjson_set_obj(void *val, size_t size) {
 
 
 /*==============================================================================
- * MARK: - JSON Document API (Implementation)
+ * JSON Document API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline yyjson_val *yyjson_doc_get_root(const yyjson_doc *doc) {
+yyjson_api_inline yyjson_val *yyjson_doc_get_root(yyjson_doc *doc) {
     return doc ? doc->root : NULL;
 }
 
-yyjson_api_inline size_t yyjson_doc_get_read_size(const yyjson_doc *doc) {
+yyjson_api_inline size_t yyjson_doc_get_read_size(yyjson_doc *doc) {
     return doc ? doc->dat_read : 0;
 }
 
-yyjson_api_inline size_t yyjson_doc_get_val_count(const yyjson_doc *doc) {
+yyjson_api_inline size_t yyjson_doc_get_val_count(yyjson_doc *doc) {
     return doc ? doc->val_read : 0;
 }
 
@@ -5195,84 +5044,84 @@ yyjson_api_inline void yyjson_doc_free(yyjson_doc *doc) {
 
 
 /*==============================================================================
- * MARK: - JSON Value Type API (Implementation)
+ * JSON Value Type API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline bool yyjson_is_raw(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_raw(yyjson_val *val) {
     return val ? unsafe_yyjson_is_raw(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_null(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_null(yyjson_val *val) {
     return val ? unsafe_yyjson_is_null(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_true(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_true(yyjson_val *val) {
     return val ? unsafe_yyjson_is_true(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_false(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_false(yyjson_val *val) {
     return val ? unsafe_yyjson_is_false(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_bool(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_bool(yyjson_val *val) {
     return val ? unsafe_yyjson_is_bool(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_uint(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_uint(yyjson_val *val) {
     return val ? unsafe_yyjson_is_uint(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_sint(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_sint(yyjson_val *val) {
     return val ? unsafe_yyjson_is_sint(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_int(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_int(yyjson_val *val) {
     return val ? unsafe_yyjson_is_int(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_real(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_real(yyjson_val *val) {
     return val ? unsafe_yyjson_is_real(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_num(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_num(yyjson_val *val) {
     return val ? unsafe_yyjson_is_num(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_str(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_str(yyjson_val *val) {
     return val ? unsafe_yyjson_is_str(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_arr(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_arr(yyjson_val *val) {
     return val ? unsafe_yyjson_is_arr(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_obj(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_obj(yyjson_val *val) {
     return val ? unsafe_yyjson_is_obj(val) : false;
 }
 
-yyjson_api_inline bool yyjson_is_ctn(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_is_ctn(yyjson_val *val) {
     return val ? unsafe_yyjson_is_ctn(val) : false;
 }
 
 
 
 /*==============================================================================
- * MARK: - JSON Value Content API (Implementation)
+ * JSON Value Content API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline yyjson_type yyjson_get_type(const yyjson_val *val) {
+yyjson_api_inline yyjson_type yyjson_get_type(yyjson_val *val) {
     return val ? unsafe_yyjson_get_type(val) : YYJSON_TYPE_NONE;
 }
 
-yyjson_api_inline yyjson_subtype yyjson_get_subtype(const yyjson_val *val) {
+yyjson_api_inline yyjson_subtype yyjson_get_subtype(yyjson_val *val) {
     return val ? unsafe_yyjson_get_subtype(val) : YYJSON_SUBTYPE_NONE;
 }
 
-yyjson_api_inline uint8_t yyjson_get_tag(const yyjson_val *val) {
+yyjson_api_inline uint8_t yyjson_get_tag(yyjson_val *val) {
     return val ? unsafe_yyjson_get_tag(val) : 0;
 }
 
-yyjson_api_inline const char *yyjson_get_type_desc(const yyjson_val *val) {
+yyjson_api_inline const char *yyjson_get_type_desc(yyjson_val *val) {
     switch (yyjson_get_tag(val)) {
         case YYJSON_TYPE_RAW  | YYJSON_SUBTYPE_NONE:  return "raw";
         case YYJSON_TYPE_NULL | YYJSON_SUBTYPE_NONE:  return "null";
@@ -5289,44 +5138,43 @@ yyjson_api_inline const char *yyjson_get_type_desc(const yyjson_val *val) {
     }
 }
 
-yyjson_api_inline const char *yyjson_get_raw(const yyjson_val *val) {
+yyjson_api_inline const char *yyjson_get_raw(yyjson_val *val) {
     return yyjson_is_raw(val) ? unsafe_yyjson_get_raw(val) : NULL;
 }
 
-yyjson_api_inline bool yyjson_get_bool(const yyjson_val *val) {
+yyjson_api_inline bool yyjson_get_bool(yyjson_val *val) {
     return yyjson_is_bool(val) ? unsafe_yyjson_get_bool(val) : false;
 }
 
-yyjson_api_inline uint64_t yyjson_get_uint(const yyjson_val *val) {
+yyjson_api_inline uint64_t yyjson_get_uint(yyjson_val *val) {
     return yyjson_is_int(val) ? unsafe_yyjson_get_uint(val) : 0;
 }
 
-yyjson_api_inline int64_t yyjson_get_sint(const yyjson_val *val) {
+yyjson_api_inline int64_t yyjson_get_sint(yyjson_val *val) {
     return yyjson_is_int(val) ? unsafe_yyjson_get_sint(val) : 0;
 }
 
-yyjson_api_inline int yyjson_get_int(const yyjson_val *val) {
+yyjson_api_inline int yyjson_get_int(yyjson_val *val) {
     return yyjson_is_int(val) ? unsafe_yyjson_get_int(val) : 0;
 }
 
-yyjson_api_inline double yyjson_get_real(const yyjson_val *val) {
+yyjson_api_inline double yyjson_get_real(yyjson_val *val) {
     return yyjson_is_real(val) ? unsafe_yyjson_get_real(val) : 0.0;
 }
 
-yyjson_api_inline double yyjson_get_num(const yyjson_val *val) {
+yyjson_api_inline double yyjson_get_num(yyjson_val *val) {
     return val ? unsafe_yyjson_get_num(val) : 0.0;
 }
 
-yyjson_api_inline const char *yyjson_get_str(const yyjson_val *val) {
+yyjson_api_inline const char *yyjson_get_str(yyjson_val *val) {
     return yyjson_is_str(val) ? unsafe_yyjson_get_str(val) : NULL;
 }
 
-yyjson_api_inline size_t yyjson_get_len(const yyjson_val *val) {
+yyjson_api_inline size_t yyjson_get_len(yyjson_val *val) {
     return val ? unsafe_yyjson_get_len(val) : 0;
 }
 
-yyjson_api_inline bool yyjson_equals_str(const yyjson_val *val,
-                                         const char *str) {
+yyjson_api_inline bool yyjson_equals_str(yyjson_val *val, const char *str) {
     if (yyjson_likely(val && str)) {
         return unsafe_yyjson_is_str(val) &&
                unsafe_yyjson_equals_str(val, str);
@@ -5334,8 +5182,8 @@ yyjson_api_inline bool yyjson_equals_str(const yyjson_val *val,
     return false;
 }
 
-yyjson_api_inline bool yyjson_equals_strn(const yyjson_val *val,
-                                          const char *str, size_t len) {
+yyjson_api_inline bool yyjson_equals_strn(yyjson_val *val, const char *str,
+                                          size_t len) {
     if (yyjson_likely(val && str)) {
         return unsafe_yyjson_is_str(val) &&
                unsafe_yyjson_equals_strn(val, str, len);
@@ -5343,11 +5191,9 @@ yyjson_api_inline bool yyjson_equals_strn(const yyjson_val *val,
     return false;
 }
 
-yyjson_api bool unsafe_yyjson_equals(const yyjson_val *lhs,
-                                     const yyjson_val *rhs);
+yyjson_api bool unsafe_yyjson_equals(yyjson_val *lhs, yyjson_val *rhs);
 
-yyjson_api_inline bool yyjson_equals(const yyjson_val *lhs,
-                                     const yyjson_val *rhs) {
+yyjson_api_inline bool yyjson_equals(yyjson_val *lhs, yyjson_val *rhs) {
     if (yyjson_unlikely(!lhs || !rhs)) return false;
     return unsafe_yyjson_equals(lhs, rhs);
 }
@@ -5355,7 +5201,6 @@ yyjson_api_inline bool yyjson_equals(const yyjson_val *lhs,
 yyjson_api_inline bool yyjson_set_raw(yyjson_val *val,
                                       const char *raw, size_t len) {
     if (yyjson_unlikely(!val || unsafe_yyjson_is_ctn(val))) return false;
-    if (yyjson_unlikely(!raw)) return false;
     unsafe_yyjson_set_raw(val, raw, len);
     return true;
 }
@@ -5384,9 +5229,9 @@ yyjson_api_inline bool yyjson_set_sint(yyjson_val *val, int64_t num) {
     return true;
 }
 
-yyjson_api_inline bool yyjson_set_int(yyjson_val *val, int64_t num) {
+yyjson_api_inline bool yyjson_set_int(yyjson_val *val, int num) {
     if (yyjson_unlikely(!val || unsafe_yyjson_is_ctn(val))) return false;
-    unsafe_yyjson_set_sint(val, num);
+    unsafe_yyjson_set_sint(val, (int64_t)num);
     return true;
 }
 
@@ -5444,15 +5289,14 @@ yyjson_api_inline bool yyjson_set_str_noesc(yyjson_val *val, bool noesc) {
 
 
 /*==============================================================================
- * MARK: - JSON Array API (Implementation)
+ * JSON Array API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline size_t yyjson_arr_size(const yyjson_val *arr) {
+yyjson_api_inline size_t yyjson_arr_size(yyjson_val *arr) {
     return yyjson_is_arr(arr) ? unsafe_yyjson_get_len(arr) : 0;
 }
 
-yyjson_api_inline yyjson_val *yyjson_arr_get(const yyjson_val *arr,
-                                             size_t idx) {
+yyjson_api_inline yyjson_val *yyjson_arr_get(yyjson_val *arr, size_t idx) {
     if (yyjson_likely(yyjson_is_arr(arr))) {
         if (yyjson_likely(unsafe_yyjson_get_len(arr) > idx)) {
             yyjson_val *val = unsafe_yyjson_get_first(arr);
@@ -5467,7 +5311,7 @@ yyjson_api_inline yyjson_val *yyjson_arr_get(const yyjson_val *arr,
     return NULL;
 }
 
-yyjson_api_inline yyjson_val *yyjson_arr_get_first(const yyjson_val *arr) {
+yyjson_api_inline yyjson_val *yyjson_arr_get_first(yyjson_val *arr) {
     if (yyjson_likely(yyjson_is_arr(arr))) {
         if (yyjson_likely(unsafe_yyjson_get_len(arr) > 0)) {
             return unsafe_yyjson_get_first(arr);
@@ -5476,7 +5320,7 @@ yyjson_api_inline yyjson_val *yyjson_arr_get_first(const yyjson_val *arr) {
     return NULL;
 }
 
-yyjson_api_inline yyjson_val *yyjson_arr_get_last(const yyjson_val *arr) {
+yyjson_api_inline yyjson_val *yyjson_arr_get_last(yyjson_val *arr) {
     if (yyjson_likely(yyjson_is_arr(arr))) {
         size_t len = unsafe_yyjson_get_len(arr);
         if (yyjson_likely(len > 0)) {
@@ -5495,10 +5339,10 @@ yyjson_api_inline yyjson_val *yyjson_arr_get_last(const yyjson_val *arr) {
 
 
 /*==============================================================================
- * MARK: - JSON Array Iterator API (Implementation)
+ * JSON Array Iterator API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline bool yyjson_arr_iter_init(const yyjson_val *arr,
+yyjson_api_inline bool yyjson_arr_iter_init(yyjson_val *arr,
                                             yyjson_arr_iter *iter) {
     if (yyjson_likely(yyjson_is_arr(arr) && iter)) {
         iter->idx = 0;
@@ -5510,7 +5354,7 @@ yyjson_api_inline bool yyjson_arr_iter_init(const yyjson_val *arr,
     return false;
 }
 
-yyjson_api_inline yyjson_arr_iter yyjson_arr_iter_with(const yyjson_val *arr) {
+yyjson_api_inline yyjson_arr_iter yyjson_arr_iter_with(yyjson_val *arr) {
     yyjson_arr_iter iter;
     yyjson_arr_iter_init(arr, &iter);
     return iter;
@@ -5534,19 +5378,19 @@ yyjson_api_inline yyjson_val *yyjson_arr_iter_next(yyjson_arr_iter *iter) {
 
 
 /*==============================================================================
- * MARK: - JSON Object API (Implementation)
+ * JSON Object API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline size_t yyjson_obj_size(const yyjson_val *obj) {
+yyjson_api_inline size_t yyjson_obj_size(yyjson_val *obj) {
     return yyjson_is_obj(obj) ? unsafe_yyjson_get_len(obj) : 0;
 }
 
-yyjson_api_inline yyjson_val *yyjson_obj_get(const yyjson_val *obj,
+yyjson_api_inline yyjson_val *yyjson_obj_get(yyjson_val *obj,
                                              const char *key) {
     return yyjson_obj_getn(obj, key, key ? strlen(key) : 0);
 }
 
-yyjson_api_inline yyjson_val *yyjson_obj_getn(const yyjson_val *obj,
+yyjson_api_inline yyjson_val *yyjson_obj_getn(yyjson_val *obj,
                                               const char *_key,
                                               size_t key_len) {
     if (yyjson_likely(yyjson_is_obj(obj) && _key)) {
@@ -5563,23 +5407,23 @@ yyjson_api_inline yyjson_val *yyjson_obj_getn(const yyjson_val *obj,
 
 
 /*==============================================================================
- * MARK: - JSON Object Iterator API (Implementation)
+ * JSON Object Iterator API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline bool yyjson_obj_iter_init(const yyjson_val *obj,
+yyjson_api_inline bool yyjson_obj_iter_init(yyjson_val *obj,
                                             yyjson_obj_iter *iter) {
     if (yyjson_likely(yyjson_is_obj(obj) && iter)) {
         iter->idx = 0;
         iter->max = unsafe_yyjson_get_len(obj);
         iter->cur = unsafe_yyjson_get_first(obj);
-        iter->obj = yyjson_constcast(yyjson_val *)obj;
+        iter->obj = obj;
         return true;
     }
     if (iter) memset(iter, 0, sizeof(yyjson_obj_iter));
     return false;
 }
 
-yyjson_api_inline yyjson_obj_iter yyjson_obj_iter_with(const yyjson_val *obj) {
+yyjson_api_inline yyjson_obj_iter yyjson_obj_iter_with(yyjson_val *obj) {
     yyjson_obj_iter iter;
     yyjson_obj_iter_init(obj, &iter);
     return iter;
@@ -5640,7 +5484,7 @@ yyjson_api_inline yyjson_val *yyjson_obj_iter_getn(yyjson_obj_iter *iter,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Structure (Implementation)
+ * Mutable JSON Structure (Implementation)
  *============================================================================*/
 
 /**
@@ -5719,10 +5563,6 @@ yyjson_api_inline char *unsafe_yyjson_mut_str_alc(yyjson_mut_doc *doc,
     char *mem;
     const yyjson_alc *alc = &doc->alc;
     yyjson_str_pool *pool = &doc->str_pool;
-    /* `len + 1` is used below to reserve space for a null terminator;
-       reject the value that would wrap it to 0 and produce an under-sized
-       allocation with an out-of-bounds memcpy at the call sites. */
-    if (yyjson_unlikely(len == (size_t)-1)) return NULL;
     if (yyjson_unlikely((size_t)(pool->end - pool->cur) <= len)) {
         if (yyjson_unlikely(!unsafe_yyjson_str_pool_grow(pool, alc, len + 1))) {
             return NULL;
@@ -5760,7 +5600,7 @@ yyjson_api_inline yyjson_mut_val *unsafe_yyjson_mut_val(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Document API (Implementation)
+ * Mutable JSON Document API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_get_root(yyjson_mut_doc *doc) {
@@ -5775,140 +5615,138 @@ yyjson_api_inline void yyjson_mut_doc_set_root(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Value Type API (Implementation)
+ * Mutable JSON Value Type API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline bool yyjson_mut_is_raw(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_raw(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_raw(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_null(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_null(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_null(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_true(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_true(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_true(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_false(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_false(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_false(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_bool(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_bool(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_bool(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_uint(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_uint(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_uint(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_sint(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_sint(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_sint(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_int(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_int(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_int(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_real(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_real(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_real(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_num(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_num(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_num(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_str(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_str(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_str(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_arr(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_arr(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_arr(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_obj(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_obj(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_obj(val) : false;
 }
 
-yyjson_api_inline bool yyjson_mut_is_ctn(const yyjson_mut_val *val) {
+yyjson_api_inline bool yyjson_mut_is_ctn(yyjson_mut_val *val) {
     return val ? unsafe_yyjson_is_ctn(val) : false;
 }
 
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Value Content API (Implementation)
+ * Mutable JSON Value Content API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline yyjson_type yyjson_mut_get_type(const yyjson_mut_val *val) {
-    return yyjson_get_type((const yyjson_val *)val);
+yyjson_api_inline yyjson_type yyjson_mut_get_type(yyjson_mut_val *val) {
+    return yyjson_get_type((yyjson_val *)val);
 }
 
-yyjson_api_inline yyjson_subtype yyjson_mut_get_subtype(
-    const yyjson_mut_val *val) {
-    return yyjson_get_subtype((const yyjson_val *)val);
+yyjson_api_inline yyjson_subtype yyjson_mut_get_subtype(yyjson_mut_val *val) {
+    return yyjson_get_subtype((yyjson_val *)val);
 }
 
-yyjson_api_inline uint8_t yyjson_mut_get_tag(const yyjson_mut_val *val) {
-    return yyjson_get_tag((const yyjson_val *)val);
+yyjson_api_inline uint8_t yyjson_mut_get_tag(yyjson_mut_val *val) {
+    return yyjson_get_tag((yyjson_val *)val);
 }
 
-yyjson_api_inline const char *yyjson_mut_get_type_desc(
-    const yyjson_mut_val *val) {
-    return yyjson_get_type_desc((const yyjson_val *)val);
+yyjson_api_inline const char *yyjson_mut_get_type_desc(yyjson_mut_val *val) {
+    return yyjson_get_type_desc((yyjson_val *)val);
 }
 
-yyjson_api_inline const char *yyjson_mut_get_raw(const yyjson_mut_val *val) {
-    return yyjson_get_raw((const yyjson_val *)val);
+yyjson_api_inline const char *yyjson_mut_get_raw(yyjson_mut_val *val) {
+    return yyjson_get_raw((yyjson_val *)val);
 }
 
-yyjson_api_inline bool yyjson_mut_get_bool(const yyjson_mut_val *val) {
-    return yyjson_get_bool((const yyjson_val *)val);
+yyjson_api_inline bool yyjson_mut_get_bool(yyjson_mut_val *val) {
+    return yyjson_get_bool((yyjson_val *)val);
 }
 
-yyjson_api_inline uint64_t yyjson_mut_get_uint(const yyjson_mut_val *val) {
-    return yyjson_get_uint((const yyjson_val *)val);
+yyjson_api_inline uint64_t yyjson_mut_get_uint(yyjson_mut_val *val) {
+    return yyjson_get_uint((yyjson_val *)val);
 }
 
-yyjson_api_inline int64_t yyjson_mut_get_sint(const yyjson_mut_val *val) {
-    return yyjson_get_sint((const yyjson_val *)val);
+yyjson_api_inline int64_t yyjson_mut_get_sint(yyjson_mut_val *val) {
+    return yyjson_get_sint((yyjson_val *)val);
 }
 
-yyjson_api_inline int yyjson_mut_get_int(const yyjson_mut_val *val) {
-    return yyjson_get_int((const yyjson_val *)val);
+yyjson_api_inline int yyjson_mut_get_int(yyjson_mut_val *val) {
+    return yyjson_get_int((yyjson_val *)val);
 }
 
-yyjson_api_inline double yyjson_mut_get_real(const yyjson_mut_val *val) {
-    return yyjson_get_real((const yyjson_val *)val);
+yyjson_api_inline double yyjson_mut_get_real(yyjson_mut_val *val) {
+    return yyjson_get_real((yyjson_val *)val);
 }
 
-yyjson_api_inline double yyjson_mut_get_num(const yyjson_mut_val *val) {
-    return yyjson_get_num((const yyjson_val *)val);
+yyjson_api_inline double yyjson_mut_get_num(yyjson_mut_val *val) {
+    return yyjson_get_num((yyjson_val *)val);
 }
 
-yyjson_api_inline const char *yyjson_mut_get_str(const yyjson_mut_val *val) {
-    return yyjson_get_str((const yyjson_val *)val);
+yyjson_api_inline const char *yyjson_mut_get_str(yyjson_mut_val *val) {
+    return yyjson_get_str((yyjson_val *)val);
 }
 
-yyjson_api_inline size_t yyjson_mut_get_len(const yyjson_mut_val *val) {
-    return yyjson_get_len((const yyjson_val *)val);
+yyjson_api_inline size_t yyjson_mut_get_len(yyjson_mut_val *val) {
+    return yyjson_get_len((yyjson_val *)val);
 }
 
-yyjson_api_inline bool yyjson_mut_equals_str(const yyjson_mut_val *val,
+yyjson_api_inline bool yyjson_mut_equals_str(yyjson_mut_val *val,
                                              const char *str) {
-    return yyjson_equals_str((const yyjson_val *)val, str);
+    return yyjson_equals_str((yyjson_val *)val, str);
 }
 
-yyjson_api_inline bool yyjson_mut_equals_strn(const yyjson_mut_val *val,
+yyjson_api_inline bool yyjson_mut_equals_strn(yyjson_mut_val *val,
                                               const char *str, size_t len) {
-    return yyjson_equals_strn((const yyjson_val *)val, str, len);
+    return yyjson_equals_strn((yyjson_val *)val, str, len);
 }
 
-yyjson_api bool unsafe_yyjson_mut_equals(const yyjson_mut_val *lhs,
-                                         const yyjson_mut_val *rhs);
+yyjson_api bool unsafe_yyjson_mut_equals(yyjson_mut_val *lhs,
+                                         yyjson_mut_val *rhs);
 
-yyjson_api_inline bool yyjson_mut_equals(const yyjson_mut_val *lhs,
-                                         const yyjson_mut_val *rhs) {
+yyjson_api_inline bool yyjson_mut_equals(yyjson_mut_val *lhs,
+                                         yyjson_mut_val *rhs) {
     if (yyjson_unlikely(!lhs || !rhs)) return false;
     return unsafe_yyjson_mut_equals(lhs, rhs);
 }
@@ -5944,9 +5782,9 @@ yyjson_api_inline bool yyjson_mut_set_sint(yyjson_mut_val *val, int64_t num) {
     return true;
 }
 
-yyjson_api_inline bool yyjson_mut_set_int(yyjson_mut_val *val, int64_t num) {
+yyjson_api_inline bool yyjson_mut_set_int(yyjson_mut_val *val, int num) {
     if (yyjson_unlikely(!val)) return false;
-    unsafe_yyjson_set_sint(val, num);
+    unsafe_yyjson_set_sint(val, (int64_t)num);
     return true;
 }
 
@@ -5975,7 +5813,7 @@ yyjson_api_inline bool yyjson_mut_set_fp_to_fixed(yyjson_mut_val *val,
     return true;
 }
 
-yyjson_api_inline bool yyjson_mut_set_fp_to_float(yyjson_mut_val *val,
+yyjson_api_inline bool yyjson_mut_set_fp_to_float(yyjson_mut_val *val, 
                                                   bool flt) {
     if (yyjson_unlikely(!yyjson_mut_is_real(val))) return false;
     unsafe_yyjson_set_fp_to_float(val, flt);
@@ -6018,7 +5856,7 @@ yyjson_api_inline bool yyjson_mut_set_obj(yyjson_mut_val *val) {
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Value Creation API (Implementation)
+ * Mutable JSON Value Creation API (Implementation)
  *============================================================================*/
 
 #define yyjson_mut_val_one(func) \
@@ -6159,14 +5997,14 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_strncpy(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array API (Implementation)
+ * Mutable JSON Array API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline size_t yyjson_mut_arr_size(const yyjson_mut_val *arr) {
+yyjson_api_inline size_t yyjson_mut_arr_size(yyjson_mut_val *arr) {
     return yyjson_mut_is_arr(arr) ? unsafe_yyjson_get_len(arr) : 0;
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get(const yyjson_mut_val *arr,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get(yyjson_mut_val *arr,
                                                      size_t idx) {
     if (yyjson_likely(idx < yyjson_mut_arr_size(arr))) {
         yyjson_mut_val *val = (yyjson_mut_val *)arr->uni.ptr;
@@ -6177,7 +6015,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get(const yyjson_mut_val *arr,
 }
 
 yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_first(
-    const yyjson_mut_val *arr) {
+    yyjson_mut_val *arr) {
     if (yyjson_likely(yyjson_mut_arr_size(arr) > 0)) {
         return ((yyjson_mut_val *)arr->uni.ptr)->next;
     }
@@ -6185,7 +6023,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_first(
 }
 
 yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_last(
-    const yyjson_mut_val *arr) {
+    yyjson_mut_val *arr) {
     if (yyjson_likely(yyjson_mut_arr_size(arr) > 0)) {
         return ((yyjson_mut_val *)arr->uni.ptr);
     }
@@ -6195,7 +6033,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_get_last(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Iterator API (Implementation)
+ * Mutable JSON Array Iterator API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline bool yyjson_mut_arr_iter_init(yyjson_mut_val *arr,
@@ -6246,7 +6084,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_iter_remove(
         iter->max--;
         unsafe_yyjson_set_len(iter->arr, iter->max);
         prev->next = next;
-        iter->cur = prev;
+        iter->cur = next;
         return cur;
     }
     return NULL;
@@ -6255,7 +6093,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_iter_remove(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Creation API (Implementation)
+ * Mutable JSON Array Creation API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline yyjson_mut_val *yyjson_mut_arr(yyjson_mut_doc *doc) {
@@ -6435,7 +6273,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_with_strncpy(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Modification API (Implementation)
+ * Mutable JSON Array Modification API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline bool yyjson_mut_arr_insert(yyjson_mut_val *arr,
@@ -6606,7 +6444,7 @@ yyjson_api_inline bool yyjson_mut_arr_remove_range(yyjson_mut_val *arr,
         yyjson_mut_val *prev, *next;
         bool tail_removed;
         size_t len = unsafe_yyjson_get_len(arr);
-        if (yyjson_unlikely(_len > len || _idx > len - _len)) return false;
+        if (yyjson_unlikely(_idx + _len > len)) return false;
         if (yyjson_unlikely(_len == 0)) return true;
         unsafe_yyjson_set_len(arr, len - _len);
         if (yyjson_unlikely(len == _len)) return true;
@@ -6645,7 +6483,7 @@ yyjson_api_inline bool yyjson_mut_arr_rotate(yyjson_mut_val *arr,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Array Modification Convenience API (Implementation)
+ * Mutable JSON Array Modification Convenience API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline bool yyjson_mut_arr_add_val(yyjson_mut_val *arr,
@@ -6811,19 +6649,19 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_arr_add_obj(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object API (Implementation)
+ * Mutable JSON Object API (Implementation)
  *============================================================================*/
 
-yyjson_api_inline size_t yyjson_mut_obj_size(const yyjson_mut_val *obj) {
+yyjson_api_inline size_t yyjson_mut_obj_size(yyjson_mut_val *obj) {
     return yyjson_mut_is_obj(obj) ? unsafe_yyjson_get_len(obj) : 0;
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_get(const yyjson_mut_val *obj,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_get(yyjson_mut_val *obj,
                                                      const char *key) {
     return yyjson_mut_obj_getn(obj, key, key ? strlen(key) : 0);
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_getn(const yyjson_mut_val *obj,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_getn(yyjson_mut_val *obj,
                                                       const char *_key,
                                                       size_t key_len) {
     size_t len = yyjson_mut_obj_size(obj);
@@ -6840,7 +6678,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_getn(const yyjson_mut_val *obj,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Iterator API (Implementation)
+ * Mutable JSON Object Iterator API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline bool yyjson_mut_obj_iter_init(yyjson_mut_val *obj,
@@ -6918,7 +6756,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_getn(
             cur = cur->next->next;
             if (unsafe_yyjson_equals_strn(cur, key, key_len)) {
                 iter->idx += idx;
-                if (iter->idx > max) iter->idx -= max;
+                if (iter->idx > max) iter->idx -= max + 1;
                 iter->pre = pre;
                 iter->cur = cur;
                 return cur->next;
@@ -6931,7 +6769,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_iter_getn(
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Creation API (Implementation)
+ * Mutable JSON Object Creation API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline yyjson_mut_val *yyjson_mut_obj(yyjson_mut_doc *doc) {
@@ -6949,9 +6787,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_str(yyjson_mut_doc *doc,
                                                           const char **keys,
                                                           const char **vals,
                                                           size_t count) {
-    if (yyjson_likely(doc && ((count > 0 && count <
-        (~(size_t)0) / sizeof(yyjson_mut_val) / 2 &&
-        keys && vals) || (count == 0)))) {
+    if (yyjson_likely(doc && ((count > 0 && keys && vals) || (count == 0)))) {
         yyjson_mut_val *obj = unsafe_yyjson_mut_val(doc, 1 + count * 2);
         if (yyjson_likely(obj)) {
             obj->tag = ((uint64_t)count << YYJSON_TAG_BIT) | YYJSON_TYPE_OBJ;
@@ -6960,10 +6796,8 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_str(yyjson_mut_doc *doc,
                 for (i = 0; i < count; i++) {
                     yyjson_mut_val *key = obj + (i * 2 + 1);
                     yyjson_mut_val *val = obj + (i * 2 + 2);
-                    uint64_t key_len, val_len;
-                    if (yyjson_unlikely(!keys[i] || !vals[i])) return NULL;
-                    key_len = (uint64_t)strlen(keys[i]);
-                    val_len = (uint64_t)strlen(vals[i]);
+                    uint64_t key_len = (uint64_t)strlen(keys[i]);
+                    uint64_t val_len = (uint64_t)strlen(vals[i]);
                     key->tag = (key_len << YYJSON_TAG_BIT) | YYJSON_TYPE_STR;
                     val->tag = (val_len << YYJSON_TAG_BIT) | YYJSON_TYPE_STR;
                     key->uni.str = keys[i];
@@ -6983,9 +6817,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_str(yyjson_mut_doc *doc,
 yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_kv(yyjson_mut_doc *doc,
                                                          const char **pairs,
                                                          size_t count) {
-    if (yyjson_likely(doc && ((count > 0 && count <
-        (~(size_t)0) / sizeof(yyjson_mut_val) / 2 &&
-        pairs) || (count == 0)))) {
+    if (yyjson_likely(doc && ((count > 0 && pairs) || (count == 0)))) {
         yyjson_mut_val *obj = unsafe_yyjson_mut_val(doc, 1 + count * 2);
         if (yyjson_likely(obj)) {
             obj->tag = ((uint64_t)count << YYJSON_TAG_BIT) | YYJSON_TYPE_OBJ;
@@ -6996,10 +6828,8 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_kv(yyjson_mut_doc *doc,
                     yyjson_mut_val *val = obj + (i * 2 + 2);
                     const char *key_str = pairs[i * 2 + 0];
                     const char *val_str = pairs[i * 2 + 1];
-                    uint64_t key_len, val_len;
-                    if (yyjson_unlikely(!key_str || !val_str)) return NULL;
-                    key_len = (uint64_t)strlen(key_str);
-                    val_len = (uint64_t)strlen(val_str);
+                    uint64_t key_len = (uint64_t)strlen(key_str);
+                    uint64_t val_len = (uint64_t)strlen(val_str);
                     key->tag = (key_len << YYJSON_TAG_BIT) | YYJSON_TYPE_STR;
                     val->tag = (val_len << YYJSON_TAG_BIT) | YYJSON_TYPE_STR;
                     key->uni.str = key_str;
@@ -7019,7 +6849,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_obj_with_kv(yyjson_mut_doc *doc,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Modification API (Implementation)
+ * Mutable JSON Object Modification API (Implementation)
  *============================================================================*/
 
 yyjson_api_inline void unsafe_yyjson_mut_obj_add(yyjson_mut_val *obj,
@@ -7212,7 +7042,7 @@ yyjson_api_inline bool yyjson_mut_obj_rotate(yyjson_mut_val *obj,
 
 
 /*==============================================================================
- * MARK: - Mutable JSON Object Modification Convenience API (Implementation)
+ * Mutable JSON Object Modification Convenience API (Implementation)
  *============================================================================*/
 
 #define yyjson_mut_obj_add_func(func) \
@@ -7439,7 +7269,7 @@ yyjson_api_inline bool yyjson_mut_obj_rename_keyn(yyjson_mut_doc *doc,
 #if !defined(YYJSON_DISABLE_UTILS) || !YYJSON_DISABLE_UTILS
 
 /*==============================================================================
- * MARK: - JSON Pointer API (Implementation)
+ * JSON Pointer API (Implementation)
  *============================================================================*/
 
 #define yyjson_ptr_set_err(_code, _msg) do { \
@@ -7451,12 +7281,12 @@ yyjson_api_inline bool yyjson_mut_obj_rename_keyn(yyjson_mut_doc *doc,
 } while(false)
 
 /* require: val != NULL, *ptr == '/', len > 0 */
-yyjson_api yyjson_val *unsafe_yyjson_ptr_getx(const yyjson_val *val,
+yyjson_api yyjson_val *unsafe_yyjson_ptr_getx(yyjson_val *val,
                                               const char *ptr, size_t len,
                                               yyjson_ptr_err *err);
 
 /* require: val != NULL, *ptr == '/', len > 0 */
-yyjson_api yyjson_mut_val *unsafe_yyjson_mut_ptr_getx(const yyjson_mut_val *val,
+yyjson_api yyjson_mut_val *unsafe_yyjson_mut_ptr_getx(yyjson_mut_val *val,
                                                       const char *ptr,
                                                       size_t len,
                                                       yyjson_ptr_ctx *ctx,
@@ -7483,18 +7313,18 @@ yyjson_api yyjson_mut_val *unsafe_yyjson_mut_ptr_removex(yyjson_mut_val *val,
                                                          yyjson_ptr_ctx *ctx,
                                                          yyjson_ptr_err *err);
 
-yyjson_api_inline yyjson_val *yyjson_doc_ptr_get(const yyjson_doc *doc,
+yyjson_api_inline yyjson_val *yyjson_doc_ptr_get(yyjson_doc *doc,
                                                  const char *ptr) {
     if (yyjson_unlikely(!ptr)) return NULL;
     return yyjson_doc_ptr_getn(doc, ptr, strlen(ptr));
 }
 
-yyjson_api_inline yyjson_val *yyjson_doc_ptr_getn(const yyjson_doc *doc,
+yyjson_api_inline yyjson_val *yyjson_doc_ptr_getn(yyjson_doc *doc,
                                                   const char *ptr, size_t len) {
     return yyjson_doc_ptr_getx(doc, ptr, len, NULL);
 }
 
-yyjson_api_inline yyjson_val *yyjson_doc_ptr_getx(const yyjson_doc *doc,
+yyjson_api_inline yyjson_val *yyjson_doc_ptr_getx(yyjson_doc *doc,
                                                   const char *ptr, size_t len,
                                                   yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
@@ -7516,18 +7346,18 @@ yyjson_api_inline yyjson_val *yyjson_doc_ptr_getx(const yyjson_doc *doc,
     return unsafe_yyjson_ptr_getx(doc->root, ptr, len, err);
 }
 
-yyjson_api_inline yyjson_val *yyjson_ptr_get(const yyjson_val *val,
+yyjson_api_inline yyjson_val *yyjson_ptr_get(yyjson_val *val,
                                              const char *ptr) {
     if (yyjson_unlikely(!ptr)) return NULL;
     return yyjson_ptr_getn(val, ptr, strlen(ptr));
 }
 
-yyjson_api_inline yyjson_val *yyjson_ptr_getn(const yyjson_val *val,
+yyjson_api_inline yyjson_val *yyjson_ptr_getn(yyjson_val *val,
                                               const char *ptr, size_t len) {
     return yyjson_ptr_getx(val, ptr, len, NULL);
 }
 
-yyjson_api_inline yyjson_val *yyjson_ptr_getx(const yyjson_val *val,
+yyjson_api_inline yyjson_val *yyjson_ptr_getx(yyjson_val *val,
                                               const char *ptr, size_t len,
                                               yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
@@ -7536,7 +7366,7 @@ yyjson_api_inline yyjson_val *yyjson_ptr_getx(const yyjson_val *val,
         return NULL;
     }
     if (yyjson_unlikely(len == 0)) {
-        return yyjson_constcast(yyjson_val *)val;
+        return val;
     }
     if (yyjson_unlikely(*ptr != '/')) {
         yyjson_ptr_set_err(SYNTAX, "no prefix '/'");
@@ -7545,23 +7375,26 @@ yyjson_api_inline yyjson_val *yyjson_ptr_getx(const yyjson_val *val,
     return unsafe_yyjson_ptr_getx(val, ptr, len, err);
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_get(
-    const yyjson_mut_doc *doc, const char *ptr) {
+yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_get(yyjson_mut_doc *doc,
+                                                         const char *ptr) {
     if (!ptr) return NULL;
     return yyjson_mut_doc_ptr_getn(doc, ptr, strlen(ptr));
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getn(
-    const yyjson_mut_doc *doc, const char *ptr, size_t len) {
+yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getn(yyjson_mut_doc *doc,
+                                                          const char *ptr,
+                                                          size_t len) {
     return yyjson_mut_doc_ptr_getx(doc, ptr, len, NULL, NULL);
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getx(
-    const yyjson_mut_doc *doc, const char *ptr, size_t len,
-    yyjson_ptr_ctx *ctx, yyjson_ptr_err *err) {
+yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getx(yyjson_mut_doc *doc,
+                                                          const char *ptr,
+                                                          size_t len,
+                                                          yyjson_ptr_ctx *ctx,
+                                                          yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!doc || !ptr)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return NULL;
@@ -7580,32 +7413,32 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_getx(
     return unsafe_yyjson_mut_ptr_getx(doc->root, ptr, len, ctx, err);
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_get(const yyjson_mut_val *val,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_get(yyjson_mut_val *val,
                                                      const char *ptr) {
     if (!ptr) return NULL;
     return yyjson_mut_ptr_getn(val, ptr, strlen(ptr));
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getn(const yyjson_mut_val *val,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getn(yyjson_mut_val *val,
                                                       const char *ptr,
                                                       size_t len) {
     return yyjson_mut_ptr_getx(val, ptr, len, NULL, NULL);
 }
 
-yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getx(const yyjson_mut_val *val,
+yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_getx(yyjson_mut_val *val,
                                                       const char *ptr,
                                                       size_t len,
                                                       yyjson_ptr_ctx *ctx,
                                                       yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!val || !ptr)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return NULL;
     }
     if (yyjson_unlikely(len == 0)) {
-        return yyjson_constcast(yyjson_mut_val *)val;
+        return val;
     }
     if (yyjson_unlikely(*ptr != '/')) {
         yyjson_ptr_set_err(SYNTAX, "no prefix '/'");
@@ -7636,7 +7469,7 @@ yyjson_api_inline bool yyjson_mut_doc_ptr_addx(yyjson_mut_doc *doc,
                                                yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!doc || !ptr || !new_val)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return false;
@@ -7699,7 +7532,7 @@ yyjson_api_inline bool yyjson_mut_ptr_addx(yyjson_mut_val *val,
                                            yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!val || !ptr || !new_val || !doc)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return false;
@@ -7737,7 +7570,7 @@ yyjson_api_inline bool yyjson_mut_doc_ptr_setx(yyjson_mut_doc *doc,
                                                yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!doc || !ptr)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return false;
@@ -7803,7 +7636,7 @@ yyjson_api_inline bool yyjson_mut_ptr_setx(yyjson_mut_val *val,
                                            yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!val || !ptr || !doc)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return false;
@@ -7837,10 +7670,10 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_replacen(
 yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_replacex(
     yyjson_mut_doc *doc, const char *ptr, size_t len, yyjson_mut_val *new_val,
     yyjson_ptr_ctx *ctx, yyjson_ptr_err *err) {
-
+    
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!doc || !ptr || !new_val)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return NULL;
@@ -7881,10 +7714,10 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_replacen(
 yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_replacex(
     yyjson_mut_val *val, const char *ptr, size_t len, yyjson_mut_val *new_val,
     yyjson_ptr_ctx *ctx, yyjson_ptr_err *err) {
-
+    
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!val || !ptr || !new_val)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return NULL;
@@ -7914,10 +7747,10 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_removen(
 yyjson_api_inline yyjson_mut_val *yyjson_mut_doc_ptr_removex(
     yyjson_mut_doc *doc, const char *ptr, size_t len,
     yyjson_ptr_ctx *ctx, yyjson_ptr_err *err) {
-
+    
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!doc || !ptr)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return NULL;
@@ -7958,7 +7791,7 @@ yyjson_api_inline yyjson_mut_val *yyjson_mut_ptr_removex(yyjson_mut_val *val,
                                                          yyjson_ptr_err *err) {
     yyjson_ptr_set_err(NONE, NULL);
     if (ctx) memset(ctx, 0, sizeof(*ctx));
-
+    
     if (yyjson_unlikely(!val || !ptr)) {
         yyjson_ptr_set_err(PARAMETER, "input parameter is NULL");
         return NULL;
@@ -7980,7 +7813,7 @@ yyjson_api_inline bool yyjson_ptr_ctx_append(yyjson_ptr_ctx *ctx,
     yyjson_mut_val *ctn, *pre_key, *pre_val, *cur_key, *cur_val;
     if (!ctx || !ctx->ctn || !val) return false;
     ctn = ctx->ctn;
-
+    
     if (yyjson_mut_is_obj(ctn)) {
         if (!key) return false;
         key->next = val;
@@ -8095,7 +7928,7 @@ yyjson_api_inline bool yyjson_ptr_ctx_remove(yyjson_ptr_ctx *ctx) {
 
 
 /*==============================================================================
- * MARK: - JSON Value at Pointer API (Implementation)
+ * JSON Value at Pointer API (Implementation)
  *============================================================================*/
 
 /**
@@ -8103,7 +7936,7 @@ yyjson_api_inline bool yyjson_ptr_ctx_remove(yyjson_ptr_ctx *ctx) {
  Returns true if value at `ptr` exists and is the correct type, otherwise false.
  */
 yyjson_api_inline bool yyjson_ptr_get_bool(
-    const yyjson_val *root, const char *ptr, bool *value) {
+    yyjson_val *root, const char *ptr, bool *value) {
     yyjson_val *val = yyjson_ptr_get(root, ptr);
     if (value && yyjson_is_bool(val)) {
         *value = unsafe_yyjson_get_bool(val);
@@ -8118,7 +7951,7 @@ yyjson_api_inline bool yyjson_ptr_get_bool(
  that fits in `uint64_t`. Returns true if successful, otherwise false.
  */
 yyjson_api_inline bool yyjson_ptr_get_uint(
-    const yyjson_val *root, const char *ptr, uint64_t *value) {
+    yyjson_val *root, const char *ptr, uint64_t *value) {
     yyjson_val *val = yyjson_ptr_get(root, ptr);
     if (value && val) {
         uint64_t ret = val->uni.u64;
@@ -8136,7 +7969,7 @@ yyjson_api_inline bool yyjson_ptr_get_uint(
  that fits in `int64_t`. Returns true if successful, otherwise false.
  */
 yyjson_api_inline bool yyjson_ptr_get_sint(
-    const yyjson_val *root, const char *ptr, int64_t *value) {
+    yyjson_val *root, const char *ptr, int64_t *value) {
     yyjson_val *val = yyjson_ptr_get(root, ptr);
     if (value && val) {
         int64_t ret = val->uni.i64;
@@ -8154,7 +7987,7 @@ yyjson_api_inline bool yyjson_ptr_get_sint(
  Returns true if value at `ptr` exists and is the correct type, otherwise false.
  */
 yyjson_api_inline bool yyjson_ptr_get_real(
-    const yyjson_val *root, const char *ptr, double *value) {
+    yyjson_val *root, const char *ptr, double *value) {
     yyjson_val *val = yyjson_ptr_get(root, ptr);
     if (value && yyjson_is_real(val)) {
         *value = unsafe_yyjson_get_real(val);
@@ -8170,7 +8003,7 @@ yyjson_api_inline bool yyjson_ptr_get_real(
  Returns true if value at `ptr` exists and is the correct type, otherwise false.
  */
 yyjson_api_inline bool yyjson_ptr_get_num(
-    const yyjson_val *root, const char *ptr, double *value) {
+    yyjson_val *root, const char *ptr, double *value) {
     yyjson_val *val = yyjson_ptr_get(root, ptr);
     if (value && yyjson_is_num(val)) {
         *value = unsafe_yyjson_get_num(val);
@@ -8185,7 +8018,7 @@ yyjson_api_inline bool yyjson_ptr_get_num(
  Returns true if value at `ptr` exists and is the correct type, otherwise false.
  */
 yyjson_api_inline bool yyjson_ptr_get_str(
-    const yyjson_val *root, const char *ptr, const char **value) {
+    yyjson_val *root, const char *ptr, const char **value) {
     yyjson_val *val = yyjson_ptr_get(root, ptr);
     if (value && yyjson_is_str(val)) {
         *value = unsafe_yyjson_get_str(val);
@@ -8198,7 +8031,7 @@ yyjson_api_inline bool yyjson_ptr_get_str(
 
 
 /*==============================================================================
- * MARK: - Deprecated
+ * Deprecated
  *============================================================================*/
 
 /** @deprecated renamed to `yyjson_doc_ptr_get` */
@@ -8282,14 +8115,14 @@ yyjson_api_inline yyjson_mut_val *unsafe_yyjson_mut_get_pointer(
 
 
 /*==============================================================================
- * MARK: - Compiler Hint End
+ * Compiler Hint End
  *============================================================================*/
 
 #if defined(__clang__)
 #   pragma clang diagnostic pop
-#elif YYJSON_IS_REAL_GCC
-#   if yyjson_gcc_available(4, 6, 0)
-#       pragma GCC diagnostic pop
+#elif defined(__GNUC__)
+#   if (__GNUC__ > 4) || (__GNUC__ == 4 && __GNUC_MINOR__ >= 6)
+#   pragma GCC diagnostic pop
 #   endif
 #elif defined(_MSC_VER)
 #   pragma warning(pop)
