@@ -1,0 +1,6 @@
+#if defined(__x86_64__)
+#define EMB_SIMD 3
+#include "support/simd_map_body.h"
+
+const simd_map simd_map_avx512 = {map, binary, folds, widen};
+#endif
