@@ -39,8 +39,10 @@ typedef struct emb_prompt {
 
 /* What happens around the encoder, from the sentence-transformers files. */
 typedef struct emb_pipeline_config {
-    int32_t max_tokens;     /* least of the limits that the files give, special tokens included */
+    int32_t max_tokens;     /* longest input the files allow, special tokens included */
     int32_t pooling;        /* embed_pooling bits */
+    int32_t n_pooling;      /* modes in the order in which they are concatenated; each once */
+    int32_t pooling_order[6];
     int32_t include_prompt; /* 0: the prompt's tokens are left out of the pooling */
     int32_t normalize;      /* 1: ends in L2 normalisation */
     int32_t n_dense;
@@ -51,6 +53,7 @@ typedef struct emb_pipeline_config {
     emb_prompt *prompts;
     int32_t n_prompts;
     int32_t default_prompt; /* index, -1: none */
+    int32_t reserved;
 } emb_pipeline_config;
 
 typedef struct emb_config {

@@ -45,8 +45,10 @@ embed_status emb_weights_open(emb_weights *weights, const emb_env *env, const ch
                               const emb_config *config);
 void emb_weights_close(emb_weights *weights, const emb_env *env, const emb_config *config);
 
-/* Every tensor in use, in a fixed order, for the fingerprint: name without prefix, bytes, size. */
-typedef void (*emb_weights_visit_fn)(void *arg, const char *name, const void *data, size_t bytes);
+/* Every tensor in use, in a fixed order, for the fingerprint: its name as src/model/README.md lists it
+ * (so without prefix), embed_dtype, and bytes as they lie in the file. */
+typedef void (*emb_weights_visit_fn)(void *arg, const char *name, int32_t dtype, const void *data,
+                                     size_t bytes);
 void emb_weights_visit(const emb_weights *weights, emb_weights_visit_fn fn, void *arg);
 
 #endif
