@@ -41,8 +41,10 @@ static size_t replay(const char *path) {
         call(data, n);
     for (int i = 0; i < MUTANTS && size; i++, calls++) {
         memcpy(mutant, data, size);
-        for (uint64_t k = 1 + next() % 4; k > 0; k--)
-            mutant[next() % size] = (uint8_t)(next() % 3 ? next() : "\"{}[]:,0-\xff"[next() % 11]);
+        for (uint64_t k = 1 + next() % 4; k > 0; k--) {
+            const uint64_t mark = (uint8_t) "\"{}[]:,0-\xff"[next() % 10];
+            mutant[next() % size] = (uint8_t)(next() % 3 ? next() : mark);
+        }
         call(mutant, size);
     }
     free(data);
