@@ -1,7 +1,10 @@
 #!/bin/sh
-# usage: sh examples/install_packages.sh PACKAGE...
-# Installs those of the Debian packages that are missing, saying so; does nothing if all are there.
+# usage: sh examples/install_packages.sh [PACKAGE...]
+# Installs what the library, its programs and its tests are built from, and the named packages, as
+# far as they are missing, saying so; does nothing if all are there.
 set -eu
+set -- gcc g++ libc6-dev binutils cmake ninja-build pkg-config libutf8proc-dev libxxhash-dev \
+    libopenblas-serial-dev libcmocka-dev "$@"
 
 missing=""
 if ! command -v dpkg-query >/dev/null 2>&1; then
@@ -25,10 +28,11 @@ if [ "$(id -u)" -ne 0 ]; then
     sudo="sudo"
 fi
 echo "Installing with apt:$missing" >&2
-export DEBIAN_FRONTEND=noninteractive
-# Package lists may be absent (a fresh container) or old; fetch them only if needed.
+# Package lists may be absent (a fresh container) or old, and then even a dry run fails.
 # shellcheck disable=SC2086
-$sudo apt-get install -y -q --no-install-recommends $missing >&2 </dev/null || {
-    $sudo apt-get update -q >&2
-    $sudo apt-get install -y -q --no-install-recommends $missing >&2 </dev/null
+$sudo apt-get install -s $missing >/dev/null 2>&1 || $sudo apt-get update -q >&2
+# shellcheck disable=SC2086
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2 </dev/null || {
+    $sudo apt-get update -q >&2 # the lists name versions that are gone
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2 </dev/null
 }

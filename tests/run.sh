@@ -49,11 +49,10 @@ release | debug | clang | asan | tsan) ;;
 esac
 
 cd "$(dirname "$0")/.."
-packages="gcc g++ libc6-dev binutils cmake ninja-build pkg-config libutf8proc-dev libxxhash-dev
-    libopenblas-serial-dev libcmocka-dev clang-format-14"
-[ "$preset" != clang ] || packages="$packages clang"
-# shellcheck disable=SC2086
-sh examples/install_packages.sh $packages
+case "$preset" in
+clang) sh examples/install_packages.sh clang ;;
+*) sh examples/install_packages.sh clang-format-14 ;;
+esac
 if [ $model -eq 1 ]; then
     sh examples/fetch_minilm.sh ||
         echo "tests/run.sh: all-MiniLM-L6-v2 could not be fetched; its tests will be skipped" >&2

@@ -1,0 +1,19 @@
+#!/bin/sh
+# usage: sh tests/cli/scripts.sh SOURCE_DIR
+# The shell commands of the README explain themselves and refuse what they do not know.
+here=$(cd "$(dirname "$0")" && pwd)
+root=$1
+. "$here/check.sh"
+
+for script in examples/quickstart.sh examples/fetch_minilm.sh tests/run.sh; do
+    run 0 sh "$root/$script" --help
+    said out "usage: sh $script"
+    lines err 0
+    run 0 sh "$root/$script" -h
+    wrong "--colour" sh "$root/$script" --colour
+    wrong "unexpected argument" sh "$root/$script" one two
+done
+wrong "expected a checkpoint directory" sh "$root/examples/quickstart.sh" "$work/missing"
+wrong "--preset" sh "$root/tests/run.sh" --preset fast
+wrong "--preset" sh "$root/tests/run.sh" --preset
+passed
