@@ -9,8 +9,8 @@
 static const emb_isa portable = {EMBED_ISA_PORTABLE, 0, "portable", &emb_gemm_tile_portable};
 
 #if defined(__x86_64__)
-static const emb_isa avx2 = {EMBED_ISA_AVX2, 0, "avx2", &emb_gemm_tile_portable};
-static const emb_isa avx512 = {EMBED_ISA_AVX512, 0, "avx512", &emb_gemm_tile_portable};
+static const emb_isa avx2 = {EMBED_ISA_AVX2, 0, "avx2", &emb_gemm_tile_avx2};
+static const emb_isa avx512 = {EMBED_ISA_AVX512, 0, "avx512", &emb_gemm_tile_avx512};
 
 static int has_f16c(void) {
     unsigned a, b, c, d;

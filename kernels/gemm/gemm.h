@@ -38,19 +38,19 @@ typedef enum emb_activation {
 /* A weight made ready once: how it lies, and an optional rearranged copy (emb_gemm_pack) that saves
  * rearranging it in each call. Results do not depend on whether the copy exists. */
 typedef struct emb_weight {
-    emb_matrix m;        /* NT: rows = N, cols = K; NN: rows = K, cols = N */
-    int32_t layout;      /* EMB_GEMM_NT or _NN */
+    emb_matrix m;   /* NT: rows = N, cols = K; NN: rows = K, cols = N */
+    int32_t layout; /* EMB_GEMM_NT or _NN */
     int32_t reserved;
     const float *packed; /* NULL or emb_gemm_packed_bytes() bytes, made for one ISA */
 } emb_weight;
 
 typedef struct emb_gemm_group {
     const emb_weight *w;
-    const float *bias;     /* [N] or NULL */
+    const float *bias; /* [N] or NULL */
     const float *x;
     const int32_t *x_rows; /* [M] row numbers to gather, or NULL */
     float *y;
-    const float *mul;      /* [M, N] or NULL */
+    const float *mul; /* [M, N] or NULL */
     int64_t m;
     int64_t ldx, ldy, ldmul;
 } emb_gemm_group;

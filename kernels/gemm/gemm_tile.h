@@ -25,6 +25,11 @@ typedef struct emb_gemm_tile {
      * A product over K > EMB_GEMM_KC is one call a block: the first stores, others accumulate. */
     void (*multiply)(int64_t m, int64_t n, int64_t kc, const float *a, int64_t lda,
                      const float *panel, float *c, int64_t ldc, int accumulate);
+
+    /* y[i, j] = act(s[i, j] + bias[j]) * mul[i, j], i < m, j < n: what follows the sums. s may be
+     * y itself; bias and mul may be NULL, mul may be y. act is an emb_activation. */
+    void (*finish)(int32_t act, int64_t m, int64_t n, const float *s, int64_t lds,
+                   const float *bias, const float *mul, int64_t ldmul, float *y, int64_t ldy);
 } emb_gemm_tile;
 
 extern const emb_gemm_tile emb_gemm_tile_portable;
