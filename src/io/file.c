@@ -8,11 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The message for a failed system call on `path`. strerror_r rather than strerror: another thread
- * may be failing too. */
-static embed_status fail_errno(const char *path, const char *what) {
+embed_status emb_file_fail(const char *path, const char *what) {
     char reason[128];
-    const int error = errno;
+    const int error = errno; /* strerror_r, not strerror: another thread may be failing too */
     if (strerror_r(error, reason, sizeof reason) != 0)
         (void)snprintf(reason, sizeof reason, "error %d", error);
     return emb_fail(EMBED_ERR_IO, "%s: %s: %s", path, what, reason);
@@ -34,10 +32,10 @@ embed_status emb_file_open(const char *path, int *fd, uint64_t *size) {
         *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (*fd < 0 && errno == EINTR);
     if (*fd < 0)
-        return fail_errno(path, "cannot open");
+        return emb_file_fail(path, "cannot open");
     embed_status st = EMBED_OK;
     if (fstat(*fd, &info) != 0)
-        st = fail_errno(path, "cannot stat");
+        st = emb_file_fail(path, "cannot stat");
     else if (!S_ISREG(info.st_mode))
         st = emb_fail(EMBED_ERR_IO, "%s: expected a file, found %s", path, kind_of(info.st_mode));
     else
@@ -61,7 +59,7 @@ static embed_status read_all(const char *path, int fd, char *buffer, size_t size
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return fail_errno(path, "cannot read");
+            return emb_file_fail(path, "cannot read");
         if (n == 0)
             return emb_fail(EMBED_ERR_IO, "%s: expected %zu bytes, the file ended after %zu", path,
                             size, at);
@@ -106,7 +104,7 @@ embed_status emb_file_exists(const char *path, int *exists) {
         *exists = 1;
         return EMBED_OK;
     }
-    return errno == ENOENT || errno == ENOTDIR ? EMBED_OK : fail_errno(path, "cannot stat");
+    return errno == ENOENT || errno == ENOTDIR ? EMBED_OK : emb_file_fail(path, "cannot stat");
 }
 
 embed_status emb_file_join(const emb_env *env, const char *dir, const char *name, char **out) {

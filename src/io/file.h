@@ -4,6 +4,9 @@
 
 #include "base/alloc.h"
 
+/* "<path>: <what>: <reason for errno>" as EMBED_ERR_IO; right after the call that failed. */
+embed_status emb_file_fail(const char *path, const char *what);
+
 /* Open for reading; directories, pipes and devices are refused (and never waited for).
  * *fd is -1 on failure. Errors: _IO with the path and the system's reason. */
 embed_status emb_file_open(const char *path, int *fd, uint64_t *size);
