@@ -520,7 +520,8 @@ CHECKPOINTS = {
                           "dense": [(33, True, TANH), (27, False, IDENTITY)]},
     # the prompt's tokens are left out of the pooling
     "bert-prompt": BERT | {"files": 6, "hidden": 32, "heads": 4, "inner": 52, "layers": 2,
-                           "dtype": "BF16", "modes": ["mean", "weightedmean", "lasttoken"],
+                           "dtype": "BF16",
+                           "modes": ["cls", "mean", "weightedmean", "lasttoken"],
                            "include_prompt": False, "default_prompt": "query",
                            "prompts": {"query": "Represent the question: ", "document": "title: "},
                            "dense": [(45, True, TANH)], "normalize": True},
