@@ -80,6 +80,7 @@ int cmd_tokenize(int argc, char **argv) {
         0};
     const option_spec table[] = {OPTION_INPUT(input),
                                  OPTION_INPUT_FORMAT(format, formats),
+                                 OPTION_STRICT(strict),
                                  OPTION_MODEL(dir),
                                  OPTION_ROLE(role, "none"),
                                  OPTION_PREFIX(prefix),
@@ -87,7 +88,6 @@ int cmd_tokenize(int argc, char **argv) {
                                  {"model", "no-special", NULL,
                                   "leave out special tokens such as [CLS]", &bare, NULL,
                                   OPTION_FLAG, 0, 0, 0},
-                                 OPTION_STRICT(strict),
                                  {"output", "counts", NULL, "print only the number of tokens",
                                   &counts, NULL, OPTION_FLAG, 0, 0, 0},
                                  OPTIONS_END};

@@ -161,7 +161,7 @@ static int keep_tokens(text_reader *r, yyjson_val *root, size_t i) {
 
 static int keep_json(text_reader *r, char *line, size_t len, size_t i) {
     yyjson_read_err err;
-    yyjson_doc *doc = yyjson_read_opts(line, len, NULL, &err);
+    yyjson_doc *doc = yyjson_read_opts(line, len, 0, NULL, &err);
     if (!doc)
         return tool_fail(r->who, "%s: line %llu: not JSON: %s at byte %zu", r->name,
                          (unsigned long long)r->line, err.msg, err.pos);

@@ -36,7 +36,7 @@ run 0 "$embed" encode -m "$model" -i texts.jsonl -o b.npy
 same a.npy b.npy
 run_with 0 texts.jsonl "$embed" encode -m "$model" --input-format jsonl -o b.npy
 same a.npy b.npy
-sed 's/$/\r/' texts.txt >crlf.txt
+awk '{printf "%s\r\n", $0}' texts.txt >crlf.txt
 printf '\357\273\277' | cat - crlf.txt >bom.txt
 run 0 "$embed" encode -m "$model" -i bom.txt -o b.npy
 same a.npy b.npy

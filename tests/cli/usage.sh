@@ -20,7 +20,7 @@ for command in info encode tokenize similarity search bench; do
     said out "usage: embed $command"
     said out "-m, --model DIR"
     said out "examples"
-    [ "$(grep -c '^  embed ' out)" -eq 2 ] || failed "expected two examples"
+    [ "$(sed '1,/^examples$/d' out | wc -l)" -eq 2 ] || failed "expected two examples"
     run 0 "$embed" "$command" -h
     said out "usage: embed $command"
     wrong "embed $command: unrecognized option '--colour'" "$embed" "$command" --colour
