@@ -1,16 +1,19 @@
 #include "kernels/isa.h"
 
 #include "kernels/gemm/gemm_tile.h"
+#include "kernels/rows.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
-static const emb_isa portable = {EMBED_ISA_PORTABLE, 0, "portable", &emb_gemm_tile_portable};
+static const emb_isa portable = {EMBED_ISA_PORTABLE, 0, "portable", &emb_gemm_tile_portable,
+                                 &emb_rows_portable};
 
 #if defined(__x86_64__)
-static const emb_isa avx2 = {EMBED_ISA_AVX2, 0, "avx2", &emb_gemm_tile_avx2};
-static const emb_isa avx512 = {EMBED_ISA_AVX512, 0, "avx512", &emb_gemm_tile_avx512};
+static const emb_isa avx2 = {EMBED_ISA_AVX2, 0, "avx2", &emb_gemm_tile_avx2, &emb_rows_avx2};
+static const emb_isa avx512 = {EMBED_ISA_AVX512, 0, "avx512", &emb_gemm_tile_avx512,
+                               &emb_rows_avx512};
 
 static int has_f16c(void) {
     unsigned a, b, c, d;

@@ -7,12 +7,14 @@
 #include "kernels/exec.h"
 
 struct emb_gemm_tile; /* kernels/gemm/gemm_tile.h */
+struct emb_rows;      /* kernels/rows.h */
 
 struct emb_isa {
     int32_t id; /* embed_isa, never AUTO */
     int32_t reserved;
     const char *name; /* "portable", "avx2", "avx512" */
     const struct emb_gemm_tile *tile;
+    const struct emb_rows *rows;
 };
 
 #define EMB_ISA_MAX 3 /* tables there are */

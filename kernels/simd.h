@@ -101,6 +101,9 @@ V_INLINE emb_v v_sqrt(emb_v a) {
 V_INLINE emb_v v_ldexp(emb_v a, emb_v n) {
     return _mm512_scalef_ps(a, n);
 }
+V_INLINE emb_v v_head(emb_v a, int64_t n, emb_v rest) { /* lanes 0 .. n-1 of a, then of rest */
+    return _mm512_mask_blend_ps(v_first(n), rest, a);
+}
 V_INLINE float v_sum(emb_v a) { /* lane[l] + lane[l + half], half = 8, 4, 2, 1 */
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
     const __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -214,6 +217,10 @@ V_INLINE __m256 v_ldexp8(__m256 a, __m256 n) {
 }
 V_INLINE emb_v v_ldexp(emb_v a, emb_v n) {
     return V_BOTH(v_ldexp8(a.lo, n.lo), v_ldexp8(a.hi, n.hi));
+}
+V_INLINE emb_v v_head(emb_v a, int64_t n, emb_v rest) {
+    return V_BOTH(_mm256_blendv_ps(rest.lo, a.lo, _mm256_castsi256_ps(v_first8(n))),
+                  _mm256_blendv_ps(rest.hi, a.hi, _mm256_castsi256_ps(v_first8(n - 8))));
 }
 V_INLINE float v_sum(emb_v a) {
     const __m256 h = _mm256_add_ps(a.lo, a.hi);
@@ -330,6 +337,9 @@ V_INLINE emb_v v_ldexp(emb_v a, emb_v n) {
         r.f[l] = a.f[l] * v_exponent_bits(half - 1) * v_exponent_bits(rest - 1);
     }
     return r;
+}
+V_INLINE emb_v v_head(emb_v a, int64_t n, emb_v rest) {
+    V_EACH(l < n ? a.f[l] : rest.f[l]);
 }
 V_INLINE float v_sum(emb_v a) {
     for (int half = EMB_LANES / 2; half > 0; half /= 2)

@@ -8,10 +8,11 @@
  *       only the first rotary_dim dimensions of a head are rotated
  * out   [T, H*hd] f32
  * Products in the canonical order of kernels/gemm (k ascending; v summed over keys ascending in
- * blocks of EMB_GEMM_KC); softmax subtracts the row maximum, sums canonically, divides once.
- * A text's bits depend on its own tokens alone.
- * flops 4*hd*H*sum(len^2)   limits 1 <= hd <= 256, any length (scores of a row block must fit the
- * scratch: emb_attention_scratch_bytes) */
+ * blocks of EMB_GEMM_KC); softmax weights are exp((s - maximum) * scale), summed canonically; the
+ * weighted sum of v is divided by that sum once. A text's bits depend on its own tokens alone.
+ * flops 4*hd*H*sum(len^2)   bound FMA   limits scale > 0, 1 <= hd <= 256, any length (keys, values
+ * and the scores of a row block lie in the scratch: emb_attention_scratch_bytes)
+ * error vs f64: 4e-7 * sqrt(hd) * greatest |v|, and what exp makes of the scores' rounding */
 #ifndef EMB_KERNELS_ATTENTION_H
 #define EMB_KERNELS_ATTENTION_H
 

@@ -4,7 +4,8 @@
  * left out where NULL (gamma NULL: no norm). rows[t], where rows and rows[t] are not NULL, points
  * to D floats that replace the word embedding (n-gram table) or, with add_rows, are added to it.
  * Sums left to right as written, then layer norm as kernels/layernorm. x [T,D] f32.
- * bytes ~ (4 + elt) * T * D   bound DRAM (random rows)   limits ids and positions already checked */
+ * bytes ~ (4 + elt) * T * D   bound DRAM (random rows)   limits ids and positions already checked
+ */
 #ifndef EMB_KERNELS_EMBED_LOOKUP_H
 #define EMB_KERNELS_EMBED_LOOKUP_H
 

@@ -32,4 +32,7 @@ typedef struct emb_router_topk_args {
 
 embed_status emb_router_topk(emb_exec *exec, const emb_router_topk_args *args);
 
+/* Scratch bytes that emb_router_topk needs per thread. */
+size_t emb_router_topk_scratch_bytes(const emb_isa *isa, int64_t experts);
+
 #endif

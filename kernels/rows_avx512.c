@@ -1,0 +1,6 @@
+#if defined(__x86_64__)
+#define EMB_SIMD 3
+#include "kernels/rows_table.h"
+
+const emb_rows emb_rows_avx512 = EMB_ROWS_TABLE;
+#endif
