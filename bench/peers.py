@@ -230,11 +230,15 @@ class Bench:
         self.check(ids)
         reps = max(1, int(self.args.rep_tokens / (texts * tokens)))
         times = {peer.name: [] for peer in self.peers}
-        for i in range(self.args.rounds):
+
+        def one_round():
             for peer in self.peers:
                 if not peer.failed:
-                    answer = self.alone(lambda: peer.ask(do="time", ids=ids.tolist(), reps=reps))
+                    answer = peer.ask(do="time", ids=ids.tolist(), reps=reps)
                     times[peer.name] += answer.get("us", [])
+
+        for i in range(self.args.rounds):
+            self.alone(one_round)
             say(f"{texts} x {tokens}: round {i + 1} of {self.args.rounds}")
         return times
 

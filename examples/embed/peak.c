@@ -122,6 +122,7 @@ __attribute__((target("avx512f"))) static void work_fma_avx512(worker *w) {
 #pragma GCC unroll 16
         for (int i = 0; i < FMA_CHAINS; i++)
             acc[i] = _mm512_fmadd_ps(acc[i], a, b);
+        __asm__ volatile("" : "+v"(acc[0]));
     }
     float sum = 0;
     for (int i = 0; i < FMA_CHAINS; i++)
@@ -141,6 +142,7 @@ __attribute__((target("avx2,fma"))) static void work_fma_avx2(worker *w) {
 #pragma GCC unroll 16
         for (int i = 0; i < chains; i++)
             acc[i] = _mm256_fmadd_ps(acc[i], a, b);
+        __asm__ volatile("" : "+x"(acc[0]));
     }
     float sum = 0;
     for (int i = 0; i < chains; i++)

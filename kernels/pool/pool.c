@@ -18,7 +18,7 @@ struct span {
 typedef void (*pool_fn)(float *out, const struct span *s, int64_t at, int64_t n);
 
 static void pool_cls(float *out, const struct span *s, int64_t at, int64_t n) {
-    memcpy(out, s->x + at, (size_t)n * sizeof *out);
+    memcpy(out, s->x + s->first * s->dim + at, (size_t)n * sizeof *out);
 }
 
 static void pool_last(float *out, const struct span *s, int64_t at, int64_t n) {

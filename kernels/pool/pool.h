@@ -4,8 +4,8 @@
  * (prompt; include_prompt = false), never all of them. modes: embed_pooling bits, results
  * concatenated in the order of the bits. out [texts, n_modes * D] f32, stride ldo.
  * Sums run over tokens in ascending order in double and are rounded once. WEIGHTED_MEAN: weight of
- * token i (0-based within the text, skipped tokens counted) is i + 1. CLS is the first token,
- * skipped or not, LAST the last. */
+ * token i (0-based within the text, skipped tokens counted) is i + 1. CLS is the first token
+ * that is not skipped (as sentence-transformers 6), LAST the last. */
 #ifndef EMB_KERNELS_POOL_H
 #define EMB_KERNELS_POOL_H
 

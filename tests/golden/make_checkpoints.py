@@ -512,8 +512,8 @@ CHECKPOINTS = {
                               "pooler.dense.bias": (60,)}},
     "bert-modes": BERT | {"files": 6, "hidden": 24, "heads": 3, "inner": 52, "layers": 2,
                           "dtype": "F16", "act": "gelu_new", "prefix": "bert.", "eps": 1e-5,
-                          "modes": ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean",
-                                    "lasttoken"]},
+                          "modes": ["mean", "lasttoken", "cls", "mean_sqrt_len_tokens", "max",
+                                    "weightedmean"]},
     # like LaBSE: dense modules after the pooling
     "bert-dense": BERT | {"hidden": 40, "heads": 4, "inner": 52, "layers": 2, "act": "relu",
                           "modes": ["cls"], "normalize": True,

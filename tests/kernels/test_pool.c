@@ -25,7 +25,7 @@ static double reference(int mode, const float *x, int64_t n, int64_t first, int6
     }
     switch (mode) {
     case EMBED_POOL_CLS:
-        return (double)x[d];
+        return (double)x[first * dim + d];
     case EMBED_POOL_LAST:
         return (double)x[(n - 1) * dim + d];
     case EMBED_POOL_MAX:
