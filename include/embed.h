@@ -357,8 +357,8 @@ EMBED_API embed_status embed_quantize_ranges(const float *vectors, size_t n, siz
                                              float *ranges);
 
 /* Convert [n, dim] floats to another output type, as sentence-transformers' quantize_embeddings:
- *   EMBED_I8      (v - min) / step - 128 towards zero, step = (max - min) / 255, wrapped values
- *                 outside the range are clamped; EMBED_U8 the same without - 128
+ *   EMBED_U8      (v - min) / step rounded down and clamped to 0 .. 255, step = (max - min) / 255;
+ *                 EMBED_I8 the same - 128
  *   EMBED_UBINARY packed v > 0; EMBED_BINARY the same - 128; EMBED_F16 round to nearest even
  *   out           caller-owned, embed_output_len elements; ranges as above, else NULL */
 EMBED_API embed_status embed_quantize(const float *vectors, size_t n, size_t dim, int32_t output,
