@@ -19,7 +19,18 @@
 #endif
 
 #define EMB_LANES 16
-#ifdef __OPTIMIZE__
+#if defined(__has_feature)
+#define V_HAS_FEATURE(x) __has_feature(x)
+#else
+#define V_HAS_FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+    V_HAS_FEATURE(address_sanitizer) || V_HAS_FEATURE(thread_sanitizer)
+#define V_SANITIZED 1 /* instrumented code, inlined and unrolled, takes compilers minutes a file */
+#else
+#define V_SANITIZED 0
+#endif
+#if defined(__OPTIMIZE__) && !V_SANITIZED
 #define V_INLINE static inline __attribute__((always_inline))
 #else
 #define V_INLINE static inline /* inlined but not optimised, each call would keep its own stack */

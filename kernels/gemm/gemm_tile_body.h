@@ -7,7 +7,9 @@
 #define NR (NV * EMB_LANES)
 
 /* Loops over registers must unroll, else the arrays of registers stay in memory. */
-#if defined(__clang__)
+#if V_SANITIZED
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
