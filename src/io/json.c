@@ -68,8 +68,8 @@ static embed_status check_depth(const char *name, const char *text, size_t len) 
     return EMBED_OK;
 }
 
-embed_status emb_json_parse(emb_json_doc **out, const emb_env *env, const char *name,
-                            const char *text, size_t len) {
+static embed_status parse(emb_json_doc **out, const emb_env *env, const char *name,
+                          const char *text, size_t len, yyjson_read_flag flags) {
     embed_status st;
     void *block;
     yyjson_read_err err;
@@ -86,8 +86,7 @@ embed_status emb_json_parse(emb_json_doc **out, const emb_env *env, const char *
     EMB_TRY(emb_strdup(env, name, strlen(name), &doc->name));
     const yyjson_alc alc = {yy_malloc, yy_realloc, yy_free, &doc->env};
     /* Without YYJSON_READ_INSITU the text is not written to. */
-    doc->doc =
-        yyjson_read_opts((char *)(uintptr_t)text, len, YYJSON_READ_ALLOW_INF_AND_NAN, &alc, &err);
+    doc->doc = yyjson_read_opts((char *)(uintptr_t)text, len, flags, &alc, &err);
     if (doc->doc == NULL) {
         st = fail_parse(name, text, len, &err);
         goto fail;
@@ -99,17 +98,32 @@ fail:
     return st;
 }
 
-embed_status emb_json_open(emb_json_doc **out, const emb_env *env, const char *path,
-                           size_t max_bytes) {
+embed_status emb_json_parse(emb_json_doc **out, const emb_env *env, const char *name,
+                            const char *text, size_t len) {
+    return parse(out, env, name, text, len, YYJSON_READ_ALLOW_INF_AND_NAN);
+}
+
+static embed_status open_file(emb_json_doc **out, const emb_env *env, const char *path,
+                              size_t max_bytes, yyjson_read_flag flags) {
     char *text;
     size_t len;
     *out = NULL;
     embed_status st = emb_file_read(path, env, max_bytes, 0, &text, &len);
     if (st != EMBED_OK)
         return st;
-    st = emb_json_parse(out, env, path, text, len);
+    st = parse(out, env, path, text, len, flags);
     emb_free(env, text);
     return st;
+}
+
+embed_status emb_json_open(emb_json_doc **out, const emb_env *env, const char *path,
+                           size_t max_bytes) {
+    return open_file(out, env, path, max_bytes, YYJSON_READ_ALLOW_INF_AND_NAN);
+}
+
+embed_status emb_json_open_digits(emb_json_doc **out, const emb_env *env, const char *path,
+                                  size_t max_bytes) {
+    return open_file(out, env, path, max_bytes, YYJSON_READ_NUMBER_AS_RAW);
 }
 
 void emb_json_free(emb_json_doc *doc) {
@@ -138,6 +152,7 @@ emb_json_type emb_json_type_of(const emb_json *value) {
     case YYJSON_TYPE_BOOL:
         return EMB_JSON_BOOL;
     case YYJSON_TYPE_NUM:
+    case YYJSON_TYPE_RAW: /* a number that kept its digits */
         return EMB_JSON_NUMBER;
     case YYJSON_TYPE_STR:
         return EMB_JSON_STRING;
@@ -154,17 +169,36 @@ int emb_json_is_true(const emb_json *value) {
     return yyjson_is_true(yy(value));
 }
 
+/* The value itself, or the number that its digits stand for. */
+static yyjson_val number_of(const emb_json *value) {
+    yyjson_val number = {0, {0}};
+    if (yyjson_is_num(yy(value)))
+        number = *value;
+    else if (yyjson_is_raw(yy(value)))
+        (void)yyjson_read_number(yyjson_get_raw(yy(value)), &number, YYJSON_READ_NOFLAG, NULL,
+                                 NULL);
+    return number;
+}
+
 int emb_json_is_integer(const emb_json *value) {
-    return yyjson_is_sint(yy(value)) ||
-           (yyjson_is_uint(yy(value)) && yyjson_get_uint(yy(value)) <= INT64_MAX);
+    yyjson_val n = number_of(value);
+    return yyjson_is_sint(&n) || (yyjson_is_uint(&n) && yyjson_get_uint(&n) <= INT64_MAX);
 }
 
 int64_t emb_json_integer(const emb_json *value) {
-    return emb_json_is_integer(value) ? yyjson_get_sint(yy(value)) : 0;
+    yyjson_val n = number_of(value);
+    return emb_json_is_integer(value) ? yyjson_get_sint(&n) : 0;
 }
 
 double emb_json_number(const emb_json *value) {
-    return yyjson_get_num(yy(value));
+    yyjson_val n = number_of(value);
+    return yyjson_get_num(&n);
+}
+
+const char *emb_json_digits(const emb_json *value, size_t *len) {
+    const char *digits = yyjson_get_raw(yy(value));
+    *len = digits == NULL ? 0 : yyjson_get_len(yy(value));
+    return digits == NULL ? "" : digits;
 }
 
 const char *emb_json_string(const emb_json *value, size_t *len) {

@@ -32,6 +32,10 @@ embed_status emb_json_open(emb_json_doc **out, const emb_env *env, const char *p
 /* Parse len bytes, copied; `name` stands for the file in messages. */
 embed_status emb_json_parse(emb_json_doc **out, const emb_env *env, const char *name,
                             const char *text, size_t len);
+/* As emb_json_open, but numbers keep their digits for emb_json_digits: for files whose reference
+ * reader rounds decimal fractions in its own way. All other calls work as ever, numbers slower. */
+embed_status emb_json_open_digits(emb_json_doc **out, const emb_env *env, const char *path,
+                                  size_t max_bytes);
 void emb_json_free(emb_json_doc *doc); /* NULL is a no-op */
 const emb_json *emb_json_root(const emb_json_doc *doc);
 const char *emb_json_name(const emb_json_doc *doc); /* the path or name given */
@@ -42,6 +46,8 @@ int emb_json_is_true(const emb_json *value);
 int emb_json_is_integer(const emb_json *value); /* without fraction or exponent, fits int64_t */
 int64_t emb_json_integer(const emb_json *value);
 double emb_json_number(const emb_json *value); /* may be NaN or infinite */
+/* The number as it stands in the file, *len bytes; "" unless opened with digits. */
+const char *emb_json_digits(const emb_json *value, size_t *len);
 /* UTF-8, NUL-terminated after *len bytes (which may hold NULs); len may be NULL. */
 const char *emb_json_string(const emb_json *value, size_t *len);
 int emb_json_equals(const emb_json *value, const char *text); /* is that very string */

@@ -26,9 +26,9 @@ void emb_tok_scratch_free(emb_tok_scratch *scratch);
 uint64_t emb_tok_scratch_bytes(const emb_tok_scratch *scratch);
 
 typedef struct emb_tok_options {
-    embed_text prefix;   /* goes before the text, as if both were one string */
-    int64_t max_tokens;  /* special tokens included; 0: no limit. Cuts at the right */
-    uint32_t flags;      /* EMBED_UTF8_REFUSE, EMBED_NO_SPECIAL_TOKENS */
+    embed_text prefix;  /* goes before the text, as if both were one string */
+    int64_t max_tokens; /* special tokens included; 0: no limit. Cuts at the right */
+    uint32_t flags;     /* EMBED_UTF8_REFUSE, EMBED_NO_SPECIAL_TOKENS */
 } emb_tok_options;
 
 /* Tokenise one text. *ids points into the scratch and is valid until its next use.

@@ -178,6 +178,37 @@ static void test_files(void **state) {
     expect(emb_json_open(&doc, &env, dir, 100), EMBED_ERR_IO, "expected a file, found a directory");
 }
 
+/* Numbers that keep their digits are still numbers to every other call. */
+static void test_digits(void **state) {
+    (void)state;
+    const emb_env env = test_env();
+    emb_json_doc *doc;
+    const emb_json *value;
+    size_t len = 9;
+    int32_t i = 0;
+    double n = 0;
+    test_write(dir, "digits.json", "{\"i\": -12, \"n\": 0.10e+1, \"s\": \"1\", \"h\": 1e999}", -1);
+    assert_int_equal(emb_json_open_digits(&doc, &env, test_path(dir, "digits.json"), 99), 0);
+    const emb_json *root = emb_json_root(doc);
+    assert_int_equal(emb_json_need_int(doc, root, "i", -20, 20, &i), EMBED_OK);
+    assert_int_equal(i, -12);
+    assert_int_equal(emb_json_need_number(doc, root, "n", &n), EMBED_OK);
+    assert_true(n == 1);
+    assert_int_equal(emb_json_need(doc, root, "n", EMB_JSON_NUMBER, &value), EMBED_OK);
+    assert_string_equal(emb_json_digits(value, &len), "0.10e+1");
+    assert_int_equal(len, 7);
+    assert_false(emb_json_is_integer(value));
+    assert_int_equal(emb_json_find(doc, root, "h", &value), EMBED_OK);
+    assert_string_equal(emb_json_digits(value, &len), "1e999");
+    assert_int_equal(emb_json_find(doc, root, "s", &value), EMBED_OK);
+    assert_string_equal(emb_json_digits(value, &len), "");
+    assert_int_equal(len, 0);
+    emb_json_free(doc);
+    test_write(dir, "digits.json", "{\"n\": [NaN]}", -1);
+    expect(emb_json_open_digits(&doc, &env, test_path(dir, "digits.json"), 99), EMBED_ERR_FORMAT,
+           "digits.json: expected JSON, line 1 column 8");
+}
+
 static void test_allocation_failures(void **state) {
     (void)state;
     test_write(dir, "fail.json", "{\"a\": [1, 2, {\"b\": \"text\"}]}", -1);
@@ -215,12 +246,10 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_values),
-                                       cmocka_unit_test(test_iterate),
-                                       cmocka_unit_test(test_wrong_types),
-                                       cmocka_unit_test(test_malformed),
-                                       cmocka_unit_test(test_bombs),
-                                       cmocka_unit_test(test_files),
-                                       cmocka_unit_test(test_allocation_failures)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),      cmocka_unit_test(test_iterate),
+        cmocka_unit_test(test_wrong_types), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_bombs),       cmocka_unit_test(test_files),
+        cmocka_unit_test(test_digits),      cmocka_unit_test(test_allocation_failures)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
