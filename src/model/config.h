@@ -6,7 +6,11 @@
 #include "base/alloc.h"
 #include "kernels/gemm/gemm.h"
 
-typedef enum emb_arch { EMB_ARCH_NOMIC_BERT = 1, EMB_ARCH_BERT = 2, EMB_ARCH_XLM_ROBERTA = 3 } emb_arch;
+typedef enum emb_arch {
+    EMB_ARCH_NOMIC_BERT = 1,
+    EMB_ARCH_BERT = 2,
+    EMB_ARCH_XLM_ROBERTA = 3
+} emb_arch;
 
 /* The encoder, from config.json. */
 typedef struct emb_encoder_config {
@@ -20,9 +24,9 @@ typedef struct emb_encoder_config {
     int32_t activation;      /* emb_activation of the dense layers (of the gate if `gated`) */
     int32_t gated;           /* 1: down(act(gate x) * (up x)) */
     int32_t qkv_bias, out_bias, up_bias, down_bias; /* 1: the bias exists */
-    float eps;               /* layer norm */
+    float eps;                                      /* layer norm */
     double rope_base;
-    int32_t moe_every;       /* layer i is MoE where i mod moe_every = 1; 0: no MoE layers */
+    int32_t moe_every; /* layer i is MoE where i mod moe_every = 1; 0: no MoE layers */
     int32_t experts, top_k, renormalize;
     int32_t expert_activation; /* emb_activation */
     int32_t expert_bias;       /* 1: one shared output bias experts.bias */
@@ -39,9 +43,9 @@ typedef struct emb_prompt {
 
 /* What happens around the encoder, from the sentence-transformers files. */
 typedef struct emb_pipeline_config {
-    int32_t max_tokens;     /* longest input the files allow, special tokens included */
-    int32_t pooling;        /* embed_pooling bits */
-    int32_t n_pooling;      /* modes in the order in which they are concatenated; each once */
+    int32_t max_tokens; /* longest input the files allow, special tokens included */
+    int32_t pooling;    /* embed_pooling bits */
+    int32_t n_pooling;  /* modes in the order in which they are concatenated; each once */
     int32_t pooling_order[6];
     int32_t include_prompt; /* 0: the prompt's tokens are left out of the pooling */
     int32_t normalize;      /* 1: ends in L2 normalisation */
@@ -61,7 +65,8 @@ typedef struct emb_config {
     emb_pipeline_config pipeline;
 } emb_config;
 
-/* Read every JSON file of the checkpoint directory but the tokenizer. On failure *config is empty. */
+/* Read every JSON file of the checkpoint directory but the tokenizer. On failure *config is empty.
+ */
 embed_status emb_config_read(emb_config *config, const emb_env *env, const char *dir);
 void emb_config_clear(emb_config *config, const emb_env *env);
 

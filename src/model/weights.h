@@ -15,23 +15,23 @@ typedef struct emb_layer_weights {
     const float *norm1_gamma, *norm1_beta; /* after attention */
     emb_weight up, gate, down;             /* gate.m.data NULL unless gated */
     const float *up_bias, *gate_bias, *down_bias;
-    emb_matrix router;        /* [experts, hidden] */
-    const float *router_bias; /* NULL if the checkpoint has none */
+    emb_matrix router;                   /* [experts, hidden] */
+    const float *router_bias;            /* NULL if the checkpoint has none */
     emb_weight *expert_up, *expert_down; /* [experts]; NT [inner, hidden] and NN [inner, hidden] */
     const float *expert_bias;            /* [hidden] or NULL */
     const float *norm2_gamma, *norm2_beta;
 } emb_layer_weights;
 
 typedef struct emb_weights {
-    struct emb_tensor_files *files; /* the mappings; owns everything below */
-    emb_matrix word, position, type; /* data NULL where the model has none */
+    struct emb_tensor_files *files;      /* the mappings; owns everything below */
+    emb_matrix word, position, type;     /* data NULL where the model has none */
     const float *norm_gamma, *norm_beta; /* embedding layer norm */
     emb_layer_weights *layers;
     struct {
         emb_weight w;
         const float *bias;
     } dense[EMB_MAX_DENSE];
-    int32_t dtype;         /* embed_dtype of the largest tensor */
+    int32_t dtype; /* embed_dtype of the largest tensor */
     int32_t reserved;
     uint64_t mapped_bytes; /* of tensors in use */
     uint64_t owned_bytes;  /* allocated: small vectors widened to f32 */
@@ -45,8 +45,8 @@ embed_status emb_weights_open(emb_weights *weights, const emb_env *env, const ch
                               const emb_config *config);
 void emb_weights_close(emb_weights *weights, const emb_env *env, const emb_config *config);
 
-/* Every tensor in use, in a fixed order, for the fingerprint: its name as src/model/README.md lists it
- * (so without prefix), embed_dtype, and bytes as they lie in the file. */
+/* Every tensor in use, in a fixed order, for the fingerprint: its name as src/model/README.md lists
+ * it (so without prefix), embed_dtype, and bytes as they lie in the file. */
 typedef void (*emb_weights_visit_fn)(void *arg, const char *name, int32_t dtype, const void *data,
                                      size_t bytes);
 void emb_weights_visit(const emb_weights *weights, emb_weights_visit_fn fn, void *arg);

@@ -246,7 +246,7 @@ static void test_random_damage(void **state) {
     unsigned char *bytes = sample(&size), *copy = malloc(size);
     const size_t header = 8 + (size_t)bytes[0] + ((size_t)bytes[1] << 8);
     print_message("seed %llu\n", (unsigned long long)seed);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 3000; round++) {
         memcpy(copy, bytes, size);
         for (uint64_t edits = 1 + test_rand(&seed) % 4; edits > 0; edits--) {
             const size_t at = (size_t)(test_rand(&seed) % header);
@@ -270,7 +270,7 @@ static void test_random_damage(void **state) {
         accepted += st == EMBED_OK;
         emb_safetensors_close(&file, &env);
     }
-    print_message("%zu of 20000 damaged files are still valid\n", accepted);
+    print_message("%zu of 3000 damaged files are still valid\n", accepted);
     free(bytes);
     free(copy);
 }
