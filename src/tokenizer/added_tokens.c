@@ -213,13 +213,13 @@ static size_t skip_space(emb_added_scan *s, size_t at) {
 }
 
 /* The rules of the reference's added_vocabulary.rs, find_matches: a token that fails single_word is
- * passed over whole; white space taken on the right may hold further tokens. */
+ * passed over whole; white space taken on the right may hold further tokens, one of which takes the
+ * walk back to its own end; a token whose white space leaves nothing of it is dropped. */
 int emb_added_next(emb_added_scan *s, size_t *start, size_t *end, int32_t *id) {
     size_t from, to;
     int32_t index;
     if (s->done)
         return 0;
-    *start = s->start;
     while (s->set->count > 0 && (index = find_token(s, &from, &to)) >= 0) {
         const emb_added_token *t = &s->added->tokens[index];
         s->at = to;
@@ -235,12 +235,17 @@ int emb_added_next(emb_added_scan *s, size_t *start, size_t *end, int32_t *id) {
                 break;
             from = before;
         }
-        s->start = t->rstrip ? skip_space(s, to) : to;
-        *end = from > *start ? from : *start;
+        if (t->rstrip)
+            to = skip_space(s, to);
+        *start = s->start;
+        *end = from > s->start ? from : s->start;
         *id = t->id;
-        return 1;
+        s->start = to;
+        if (from < to)
+            return 1;
     }
     s->done = 1;
+    *start = s->start;
     *end = s->n;
     *id = -1;
     return 1;
