@@ -86,7 +86,8 @@ static embed_status put_data(emb_unicode *u, const emb_env *env, const uint32_t 
         return st;
     *offset = u->data_len;
     u->data[u->data_len++] = (uint32_t)n;
-    memcpy(u->data + u->data_len, values, n * sizeof *values);
+    if (n > 0) /* values may be NULL then */
+        memcpy(u->data + u->data_len, values, n * sizeof *values);
     u->data_len += n;
     return EMBED_OK;
 }
