@@ -1,0 +1,138 @@
+#include "model/context.h"
+
+void emb_context_free(embed_context *ctx) {
+    if (ctx == NULL)
+        return;
+    const emb_env env = ctx->env;
+    emb_forward *f = &ctx->forward;
+    for (int32_t i = 0; ctx->tokenizers != NULL && i < f->plan.threads; i++)
+        emb_tok_scratch_free(ctx->tokenizers[i]);
+    emb_pool_free(f->exec.pool);
+    emb_free(&env, f->exec.scratch);
+    emb_free(&env, f->arena);
+    emb_free(&env, f->counts.tokens);
+    emb_free(&env, f->counts.gate_sum);
+    emb_free(&env, f->counts.mean_gate);
+    emb_free(&env, ctx->ids);
+    emb_free(&env, ctx->items);
+    emb_free(&env, ctx->order);
+    emb_free(&env, ctx->tokenizers);
+    emb_free(&env, ctx->faults);
+    emb_model_release(ctx->model);
+    emb_free(&env, ctx);
+}
+
+static embed_status create_window(embed_context *ctx) {
+    embed_status st = EMBED_OK;
+    const emb_env *env = &ctx->env;
+    const emb_plan *p = &ctx->forward.plan;
+    const size_t threads = (size_t)p->threads;
+    EMB_TRY(emb_new_array(env, p->window_tokens, sizeof *ctx->ids, (void **)&ctx->ids));
+    EMB_TRY(emb_new_array(env, p->window_texts, sizeof *ctx->items, (void **)&ctx->items));
+    EMB_TRY(emb_new_array(env, p->window_texts, sizeof *ctx->order, (void **)&ctx->order));
+    EMB_TRY(emb_new_array(env, threads, sizeof *ctx->faults, (void **)&ctx->faults));
+    EMB_TRY(emb_new_array(env, threads, sizeof(void *), (void **)&ctx->tokenizers));
+    for (size_t i = 0; i < threads; i++)
+        EMB_TRY(emb_tok_scratch_create(&ctx->tokenizers[i], env));
+fail:
+    return st;
+}
+
+static embed_status create_counts(embed_context *ctx) {
+    embed_status st = EMBED_OK;
+    const emb_env *env = &ctx->env;
+    emb_expert_counts *c = &ctx->forward.counts;
+    const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
+    if (ctx->model->moe_layers == 0)
+        return EMBED_OK;
+    EMB_TRY(emb_new_array(env, n, sizeof *c->tokens, (void **)&c->tokens));
+    EMB_TRY(emb_new_array(env, n, sizeof *c->gate_sum, (void **)&c->gate_sum));
+    EMB_TRY(emb_new_array(env, n, sizeof *c->mean_gate, (void **)&c->mean_gate));
+fail:
+    return st;
+}
+
+/* Arena and kernel scratch for the plan. The old ones are given back only when both new ones are
+ * there. Fresh pages cost nothing until they are touched, so the peak does not double. */
+static embed_status apply_plan(embed_context *ctx, const emb_plan *plan) {
+    embed_status st = EMBED_OK;
+    emb_forward *f = &ctx->forward;
+    unsigned char *arena = NULL, *scratch = NULL;
+    size_t scratch_bytes;
+    EMB_TRY(emb_mul(plan->scratch_bytes, (size_t)plan->threads, "kernel scratch", &scratch_bytes));
+    EMB_TRY(emb_alloc(&ctx->env, plan->at.bytes, (void **)&arena));
+    EMB_TRY(emb_alloc(&ctx->env, scratch_bytes, (void **)&scratch));
+    emb_free(&ctx->env, f->arena);
+    emb_free(&ctx->env, f->exec.scratch);
+    f->plan = *plan;
+    f->arena = arena;
+    f->exec.scratch = scratch;
+    f->exec.scratch_bytes = plan->scratch_bytes;
+    return EMBED_OK;
+fail:
+    emb_free(&ctx->env, arena);
+    return st;
+}
+
+embed_status emb_context_create(embed_context **out, embed_model *model, int32_t threads,
+                                int32_t batch_tokens) {
+    embed_status st = EMBED_OK;
+    embed_context *ctx = NULL;
+    emb_plan plan;
+    *out = NULL;
+    EMB_TRY(emb_plan_make(&plan, model, threads, batch_tokens, batch_tokens));
+    EMB_TRY(emb_new(&model->base, sizeof *ctx, (void **)&ctx));
+    ctx->env = model->base;
+    emb_model_retain(model);
+    ctx->model = model;
+    atomic_flag_clear(&ctx->busy);
+    ctx->forward.model = model;
+    ctx->forward.exec.isa = model->isa;
+    EMB_TRY(apply_plan(ctx, &plan));
+    EMB_TRY(create_window(ctx));
+    EMB_TRY(create_counts(ctx));
+    EMB_TRY(emb_pool_create(&ctx->forward.exec.pool, &ctx->env, threads));
+    *out = ctx;
+    return EMBED_OK;
+fail:
+    emb_context_free(ctx);
+    return st;
+}
+
+embed_status emb_context_reserve(embed_context *ctx, int64_t tokens) {
+    const emb_plan *now = &ctx->forward.plan;
+    emb_plan plan;
+    if (tokens <= now->tokens)
+        return EMBED_OK;
+    const embed_status st =
+        emb_plan_make(&plan, ctx->model, now->threads, now->batch_tokens, tokens);
+    return st != EMBED_OK ? st : apply_plan(ctx, &plan);
+}
+
+embed_status emb_context_plan_bytes(const emb_plan *p, const embed_model *m, uint64_t *bytes) {
+    embed_status st = EMBED_OK;
+    const size_t threads = (size_t)p->threads;
+    const size_t fixed =
+        sizeof(embed_context) + p->window_tokens * sizeof(int32_t) +
+        p->window_texts * (sizeof(emb_item) + sizeof(uint64_t)) +
+        threads * (sizeof(emb_text_fault) + sizeof(void *)) +
+        (m->moe_layers > 0 ? (size_t)m->moe_layers * (size_t)m->config.encoder.experts *
+                                 (sizeof(uint64_t) + 2 * sizeof(double))
+                           : 0);
+    size_t scratch, total;
+    EMB_TRY(emb_mul(p->scratch_bytes, threads, "kernel scratch", &scratch));
+    EMB_TRY(emb_add(scratch, p->at.bytes, "context", &total));
+    EMB_TRY(emb_add(total, fixed, "context", &total));
+    *bytes = total;
+fail:
+    return st;
+}
+
+uint64_t emb_context_bytes(const embed_context *ctx) {
+    uint64_t bytes;
+    if (emb_context_plan_bytes(&ctx->forward.plan, ctx->model, &bytes) != EMBED_OK)
+        return 0; /* cannot be: these sizes were allocated */
+    for (int32_t i = 0; i < ctx->forward.plan.threads; i++)
+        bytes += emb_tok_scratch_bytes(ctx->tokenizers[i]);
+    return bytes;
+}

@@ -1,0 +1,36 @@
+/* encode: a call from texts to output rows, window by window and batch by batch. */
+#ifndef EMB_MODEL_ENCODE_H
+#define EMB_MODEL_ENCODE_H
+
+#include "model/context.h"
+#include "model/pooling.h"
+
+/* A call whose arguments have been checked. */
+typedef struct emb_job {
+    const embed_text *texts; /* [n], or */
+    const embed_ids *rows;   /* [n], ids within the vocabulary, lengths within the limit */
+    size_t n;
+    emb_tok_options tokenize;
+    int32_t refuse_long; /* 1: a text over tokenize.max_tokens is an error */
+    int32_t output;      /* embed_dtype */
+    emb_pooling_options pooling;
+    const float *ranges; /* [2, dim] for EMBED_I8, EMBED_U8 */
+    embed_text_report *reports;
+    embed_progress_fn progress;
+    void *progress_user;
+    void *out;
+} emb_job;
+
+/* Output elements per text: dim, or bytes of packed bits. */
+int64_t emb_encode_row_len(int32_t output, int64_t dim);
+/* Bytes of one element of an output type, 0 if it is none. */
+size_t emb_encode_element_bytes(int32_t output);
+
+embed_status emb_encode_run(embed_context *ctx, const emb_job *job);
+
+/* job->texts[0] as a batch of one in the context's arena, and its way through the encoder: the two
+ * halves of per-token output, between which the caller learns the number of tokens. */
+embed_status emb_encode_read(embed_context *ctx, const emb_job *job, emb_batch *batch);
+embed_status emb_encode_states(embed_context *ctx, const emb_batch *batch);
+
+#endif
