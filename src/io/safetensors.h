@@ -18,6 +18,7 @@ typedef struct emb_tensor {
     int64_t shape[EMB_TENSOR_DIMS]; /* the first dimensions, 1 where there are fewer */
     int32_t rank;                   /* may be more than EMB_TENSOR_DIMS */
     int32_t dtype;          /* embed_dtype F32, F16 or BF16; 0: one we do not compute with */
+    int32_t used;           /* for the reader's own marks; 0 once open */
     const char *dtype_name; /* as the file has it */
 } emb_tensor;
 

@@ -23,7 +23,7 @@ typedef struct emb_layer_weights {
 } emb_layer_weights;
 
 typedef struct emb_weights {
-    struct emb_tensor_files *files;      /* the mappings; owns everything below */
+    struct emb_weights_files *files;     /* the mappings; own everything below */
     emb_matrix word, position, type;     /* data NULL where the model has none */
     const float *norm_gamma, *norm_beta; /* embedding layer norm */
     emb_layer_weights *layers;
@@ -31,7 +31,7 @@ typedef struct emb_weights {
         emb_weight w;
         const float *bias;
     } dense[EMB_MAX_DENSE];
-    int32_t dtype; /* embed_dtype of the largest tensor */
+    int32_t dtype; /* embed_dtype of the encoder's largest tensor */
     int32_t reserved;
     uint64_t mapped_bytes; /* of tensors in use */
     uint64_t owned_bytes;  /* allocated: small vectors widened to f32 */
