@@ -50,7 +50,7 @@ static void collection_free(collection *c) {
 }
 
 static int collection_reserve(collection *c, const text_piece *piece, size_t dim) {
-    size_t bytes = c->bytes_used;
+    size_t bytes = c->bytes_used + 1; /* never an empty block */
     for (size_t i = 0; i < piece->n; i++)
         bytes += piece->texts[i].len + piece->ids[i].len;
     if (bytes > c->bytes_capacity) {
