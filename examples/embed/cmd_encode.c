@@ -130,21 +130,22 @@ static void set_params(encode_run *run) {
 /* Sizes and buffers, once the model is open. */
 static int prepare(encode_run *run, const embed_model *model) {
     embed_model_info info = {.struct_size = sizeof info};
-    if (embed_model_get_info(model, &info) != EMBED_OK ||
-        embed_output_len(model, &run->params, 1, &run->elements) != EMBED_OK)
+    if (embed_model_get_info(model, &info) != EMBED_OK)
         return tool_fail(run->who, "%s", embed_last_error());
     run->limit = run->params.max_tokens ? run->params.max_tokens : info.max_tokens;
     run->dim = (size_t)(run->params.dim ? run->params.dim : info.dim);
+    run->ranges = malloc(2 * run->dim * sizeof *run->ranges);
+    run->params.ranges = run->options->ranges ? run->ranges : NULL;
+    if (embed_output_len(model, &run->params, 1, &run->elements) != EMBED_OK)
+        return tool_fail(run->who, "%s", embed_last_error());
     run->rows = malloc(PIECE_TEXTS * run->elements * sizeof(float));
     run->reports = malloc(PIECE_TEXTS * sizeof *run->reports);
-    run->ranges = malloc(2 * run->dim * sizeof *run->ranges);
     run->piece_ranges = malloc(2 * run->dim * sizeof *run->ranges);
     if (!run->rows || !run->reports || !run->ranges || !run->piece_ranges)
         return tool_fail(run->who, "not enough memory");
     run->params.reports = run->reports;
     if (!run->options->ranges)
         return EXIT_OK;
-    run->params.ranges = run->ranges;
     return npy_read(run->who, run->options->ranges, 2, run->dim, run->ranges);
 }
 

@@ -8,6 +8,7 @@
 #include "tool.h"
 
 #define PIECE_TEXTS 4096
+#define FIRST_IDS 4096
 
 typedef struct id_buffer {
     int32_t *ids;
@@ -15,18 +16,17 @@ typedef struct id_buffer {
 } id_buffer;
 
 /* Ids of one text, in a buffer that grows to the longest. */
-static int tokenize(const char *who, const embed_model *model, embed_text text,
-                    const embed_encode_params *params, id_buffer *buffer, size_t *n) {
+static embed_status tokenize(const embed_model *model, embed_text text,
+                             const embed_encode_params *params, id_buffer *buffer, size_t *n) {
     embed_status st = embed_tokenize(model, text, params, buffer->ids, buffer->capacity, n);
-    if (st == EMBED_ERR_CAPACITY) {
-        int32_t *bigger = realloc(buffer->ids, 2 * *n * sizeof *bigger);
-        if (!bigger)
-            return tool_fail(who, "not enough memory for %zu token ids", *n);
-        buffer->ids = bigger;
-        buffer->capacity = 2 * *n;
-        st = embed_tokenize(model, text, params, buffer->ids, buffer->capacity, n);
-    }
-    return st == EMBED_OK ? EXIT_OK : EXIT_FAILED;
+    if (st != EMBED_ERR_CAPACITY)
+        return st;
+    int32_t *bigger = realloc(buffer->ids, 2 * *n * sizeof *bigger);
+    if (!bigger)
+        return st; /* its message names the need */
+    buffer->ids = bigger;
+    buffer->capacity = 2 * *n;
+    return embed_tokenize(model, text, params, buffer->ids, buffer->capacity, n);
 }
 
 static int print_ids(const char *who, const int32_t *ids, size_t n) {
@@ -42,13 +42,14 @@ static int print_ids(const char *who, const int32_t *ids, size_t n) {
 
 static int run(const char *who, const embed_model *model, const embed_encode_params *params,
                text_reader *reader, int counts) {
-    id_buffer buffer = {NULL, 0};
+    id_buffer buffer = {malloc(FIRST_IDS * sizeof(int32_t)), FIRST_IDS};
     const text_piece *piece = NULL;
-    int code;
-    while ((code = text_reader_next(reader, PIECE_TEXTS, &piece)) == EXIT_OK && piece->n > 0) {
+    int code = buffer.ids ? EXIT_OK : tool_fail(who, "not enough memory");
+    while (code == EXIT_OK && (code = text_reader_next(reader, PIECE_TEXTS, &piece)) == EXIT_OK &&
+           piece->n > 0) {
         for (size_t i = 0; i < piece->n && code == EXIT_OK; i++) {
             size_t n;
-            if (tokenize(who, model, piece->texts[i], params, &buffer, &n) != EXIT_OK)
+            if (tokenize(model, piece->texts[i], params, &buffer, &n) != EMBED_OK)
                 code = tool_fail(who, "%s: line %llu: %s", reader->name,
                                  (unsigned long long)piece->lines[i], embed_last_error());
             else if (counts)
@@ -56,8 +57,6 @@ static int run(const char *who, const embed_model *model, const embed_encode_par
             else
                 code = print_ids(who, buffer.ids, n);
         }
-        if (code != EXIT_OK)
-            break;
     }
     free(buffer.ids);
     const int flushed = tool_flush_stdout(who);

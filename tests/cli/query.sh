@@ -53,8 +53,9 @@ said out "1.0000  12       another about the sea"
 said out "1.0000  t        one text about trees"
 run 0 "$embed" search -m "$model" --corpus corpus.jsonl -k 2 --json "one text about trees"
 lines out 2
-said out '"query":"1","rank":1,"score":1.0'
-said out '"id":"t","text":"one text about trees"}'
+sed -n 1p out >first
+said first '{"query":"1","rank":1,"score":'
+said first '"id":"t","text":"one text about trees"}'
 cp corpus.txt queries.txt
 run 0 "$embed" search -m "$model" --corpus corpus.txt --queries queries.txt -k 1 --json
 lines out 3
