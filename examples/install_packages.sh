@@ -3,7 +3,7 @@
 # Installs what the library, its programs and its tests are built from, and the named packages, as
 # far as they are missing, saying so; does nothing if all are there.
 set -eu
-set -- gcc g++ libc6-dev binutils cmake ninja-build pkg-config libutf8proc-dev libxxhash-dev \
+set -- gcc g++ libc6-dev binutils cmake ninja-build pkg-config libxxhash-dev \
     libopenblas-serial-dev libcmocka-dev "$@"
 
 missing=""
