@@ -58,15 +58,7 @@ static int print_text(const char *who, const embed_model *model, const embed_mod
     return tool_flush_stdout(who);
 }
 
-static int print_json(const char *who, const embed_model *model, const embed_model_info *info,
-                      const char *fingerprint) {
-    char pooling[80];
-    pooling_name(info->pooling, pooling, sizeof pooling);
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = yyjson_mut_obj(doc), *prompts = yyjson_mut_obj(doc);
-    yyjson_mut_doc_set_root(doc, root);
-    yyjson_mut_obj_add_str(doc, root, "name", info->name);
-    yyjson_mut_obj_add_str(doc, root, "architecture", info->architecture);
+static void add_numbers(yyjson_mut_doc *doc, yyjson_mut_val *root, const embed_model_info *info) {
     const struct {
         const char *name;
         int64_t value;
@@ -89,17 +81,38 @@ static int print_json(const char *who, const embed_model *model, const embed_mod
                    {"resident_bytes", (int64_t)info->resident_bytes}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         yyjson_mut_obj_add_sint(doc, root, numbers[i].name, numbers[i].value);
-    yyjson_mut_obj_add_str(doc, root, "pooling", pooling);
+}
+
+/* Both texts must live as long as the document. */
+static void add_text(yyjson_mut_doc *doc, yyjson_mut_val *object, const char *name,
+                     embed_text text) {
+    yyjson_mut_obj_add(object, yyjson_mut_str(doc, name),
+                       yyjson_mut_strn(doc, text.ptr ? text.ptr : "", text.len));
+}
+
+static embed_text span(const char *s) {
+    return (embed_text){s, strlen(s)};
+}
+
+static int print_json(const char *who, const embed_model *model, const embed_model_info *info,
+                      const char *fingerprint) {
+    char pooling[80];
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc), *prompts = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    add_text(doc, root, "name", span(info->name));
+    add_text(doc, root, "architecture", span(info->architecture));
+    add_numbers(doc, root, info);
+    add_text(doc, root, "pooling", span(pooling_name(info->pooling, pooling, sizeof pooling)));
     yyjson_mut_obj_add_bool(doc, root, "normalized", info->normalized != 0);
-    yyjson_mut_obj_add_str(doc, root, "weight_dtype", dtype_name(info->weight_dtype));
-    yyjson_mut_obj_add_str(doc, root, "isa", info->isa);
-    yyjson_mut_obj_add_str(doc, root, "fingerprint", fingerprint);
+    add_text(doc, root, "weight_dtype", span(dtype_name(info->weight_dtype)));
+    add_text(doc, root, "isa", span(info->isa));
+    add_text(doc, root, "fingerprint", span(fingerprint));
     for (int32_t i = 0; i < info->prompts; i++) {
         const char *name;
         embed_text prompt;
         if (embed_model_prompt(model, i, &name, &prompt) == EMBED_OK)
-            yyjson_mut_obj_add(prompts, yyjson_mut_str(doc, name),
-                               yyjson_mut_strn(doc, prompt.ptr, prompt.len));
+            add_text(doc, prompts, name, prompt);
     }
     yyjson_mut_obj_add_val(doc, root, "prompts", prompts);
     char *text = yyjson_mut_write(doc, YYJSON_WRITE_PRETTY_TWO_SPACES, NULL);
