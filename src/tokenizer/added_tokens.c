@@ -19,17 +19,13 @@ fail:
     return st;
 }
 
-static int equal(const emb_trie_key *a, const emb_trie_key *b) {
-    return a->len == b->len && memcmp(a->ptr, b->ptr, a->len) == 0;
-}
-
 /* Give each token the id that the reference gives it: the model's, that of an earlier entry of the
  * same content, or the next free one. Of entries with one id the last one counts. Entries come in
  * `keys`, sorted by content and then by order, with value = order. */
 static void assign_ids(emb_added_tokens *a, const emb_env *env, const emb_json_doc *doc,
                        const emb_trie_key *keys, uint32_t *first_of, const emb_model_vocab *vocab) {
     for (size_t i = 0; i < a->n; i++) {
-        const int same = i > 0 && equal(&keys[i], &keys[i - 1]);
+        const int same = i > 0 && emb_trie_key_equal(&keys[i], &keys[i - 1]);
         first_of[keys[i].value] = same ? first_of[keys[i - 1].value] : keys[i].value;
         if (same)
             a->tokens[keys[i - 1].value].replaced = 1;
@@ -81,7 +77,7 @@ static embed_status build_set(emb_added_tokens *a, emb_added_set *set, int norma
     }
     emb_trie_sort(keys, spare, set->count);
     for (size_t i = 1; i < set->count; i++)
-        if (equal(&keys[i], &keys[i - 1]))
+        if (emb_trie_key_equal(&keys[i], &keys[i - 1]))
             return fail_twice(doc, &keys[i]);
     return emb_trie_build(&set->trie, env, keys, set->count);
 }

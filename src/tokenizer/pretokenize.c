@@ -152,6 +152,8 @@ static embed_status run_split(const walk *w, size_t step, const char *text, size
     for (size_t at = 0; at < n && !w->sink->stop; at += len) {
         const int hit = has_flag(w, text, at, s->flags, &len);
         size_t cut = start, next = start;
+        if (!hit && last == 0)
+            continue;
         if (s->behavior == EMB_PRE_CONTIGUOUS) {
             if (last >= 0 && hit != last)
                 cut = next = at;

@@ -11,16 +11,28 @@ static uint64_t prefix_of(const emb_trie_key *key) {
     return prefix;
 }
 
+/* The strings lie all over a file: most questions are answered by the prefixes. */
+static unsigned char byte_at(const emb_trie_key *key, size_t at) {
+    return at < 8 ? (unsigned char)(key->prefix >> (56 - 8 * at)) : (unsigned char)key->ptr[at];
+}
+
+int emb_trie_key_equal(const emb_trie_key *a, const emb_trie_key *b) {
+    return a->len == b->len && a->prefix == b->prefix &&
+           (a->len <= 8 || memcmp(a->ptr + 8, b->ptr + 8, a->len - 8) == 0);
+}
+
 static int less(const emb_trie_key *a, const emb_trie_key *b) {
     if (a->prefix != b->prefix)
         return a->prefix < b->prefix;
-    const int order = memcmp(a->ptr, b->ptr, a->len < b->len ? a->len : b->len);
+    const size_t both = a->len < b->len ? a->len : b->len;
+    const int order = both > 8 ? memcmp(a->ptr + 8, b->ptr + 8, both - 8) : 0;
     if (order != 0)
         return order < 0;
     return a->len != b->len ? a->len < b->len : a->order < b->order;
 }
 
-/* Heapsort, in place and without bad cases; for stretches of one prefix. */
+/* For stretches of one prefix: insertion where they are short, else heapsort, which has no bad
+ * cases. */
 static void sift(emb_trie_key *keys, size_t at, size_t n) {
     const emb_trie_key x = keys[at];
     for (size_t child; (child = at * 2 + 1) < n; at = child) {
@@ -34,6 +46,16 @@ static void sift(emb_trie_key *keys, size_t at, size_t n) {
 }
 
 static void sort_stretch(emb_trie_key *keys, size_t n) {
+    if (n <= 12) {
+        for (size_t i = 1; i < n; i++) {
+            const emb_trie_key x = keys[i];
+            size_t k = i;
+            for (; k > 0 && less(&x, &keys[k - 1]); k--)
+                keys[k] = keys[k - 1];
+            keys[k] = x;
+        }
+        return;
+    }
     for (size_t i = n / 2; i-- > 0;)
         sift(keys, i, n);
     for (size_t i = n; i-- > 1;) {
@@ -98,11 +120,12 @@ static bits256 permute(const bits256 *x, unsigned c) {
 typedef struct block_info {
     bits256 vacant;  /* units without a node */
     bits256 no_base; /* offsets that no node uses as base yet */
-    uint32_t tries;  /* times that children did not fit */
+    uint32_t misses; /* times that children did not fit */
     uint32_t left;   /* vacant units */
 } block_info;
 
-#define OPEN_BLOCKS 12 /* where children are placed; older blocks stay as full as they are */
+#define OPEN_BLOCKS 8 /* where children are placed; older blocks stay as full as they are */
+#define MAX_MISSES 24 /* after which a block counts as full */
 
 typedef struct builder {
     emb_trie *trie;
@@ -126,7 +149,7 @@ static embed_status add_block(builder *b) {
     memset(t->units + t->n, 0, 256 * sizeof *t->units);
     block_info *info = &b->blocks[t->n / 256];
     memset(info, 0xff, sizeof *info);
-    info->tries = 0;
+    info->misses = 0;
     info->left = 256;
     if (b->open_len == OPEN_BLOCKS) { /* the fullest makes room */
         size_t fullest = 0;
@@ -140,11 +163,24 @@ static embed_status add_block(builder *b) {
     return EMBED_OK;
 }
 
+/* The same for an only child: the first vacant unit whose base is free. */
+static int fits_one(const block_info *info, unsigned char byte, uint32_t *base) {
+    for (uint32_t k = 0; k < 4; k++)
+        for (uint64_t bits = info->vacant.word[k]; bits != 0; bits &= bits - 1) {
+            *base = (k * 64 + (uint32_t)__builtin_ctzll(bits)) ^ byte;
+            if (info->no_base.word[*base >> 6] >> (*base & 63) & 1)
+                return 1;
+        }
+    return 0;
+}
+
 /* A base in the block whose children by these bytes are all vacant; 0 or 1. */
 static int fits(const block_info *info, const unsigned char *bytes, size_t n, uint32_t *base) {
     bits256 found = info->no_base;
     if (info->left < n)
         return 0;
+    if (n == 1)
+        return fits_one(info, bytes[0], base);
     for (size_t i = 0; i < n; i++) {
         const bits256 vacant = permute(&info->vacant, bytes[i]);
         uint64_t any = 0;
@@ -168,7 +204,7 @@ static embed_status place(builder *b, const unsigned char *bytes, size_t n, uint
     for (size_t i = b->open_len; i-- > 0 && !found;) {
         block = b->open[i];
         found = fits(&b->blocks[block], bytes, n, &low);
-        if (!found && (++b->blocks[block].tries >= 64 || b->blocks[block].left == 0))
+        if (!found && (++b->blocks[block].misses >= MAX_MISSES || b->blocks[block].left == 0))
             b->open[i] = b->open[--b->open_len];
     }
     if (!found) {
@@ -211,7 +247,7 @@ static embed_status build_node(builder *b, range_stack *stack, const emb_trie_ke
         r.low++;
     }
     for (size_t i = r.low; i < r.high; i++) {
-        const unsigned char c = (unsigned char)keys[i].ptr[r.depth];
+        const unsigned char c = byte_at(&keys[i], r.depth);
         if (n == 0 || bytes[n - 1] != c) {
             bytes[n] = c;
             starts[n++] = i;
@@ -234,15 +270,38 @@ static embed_status build_node(builder *b, range_stack *stack, const emb_trie_ke
     return EMBED_OK;
 }
 
+/* How many nodes the keys make: of each key, the bytes that it does not share with the one before.
+ */
+static size_t count_nodes(const emb_trie_key *keys, size_t n) {
+    size_t nodes = 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t shared = 0;
+        if (i > 0) {
+            const size_t both = keys[i].len < keys[i - 1].len ? keys[i].len : keys[i - 1].len;
+            const uint64_t differ = keys[i].prefix ^ keys[i - 1].prefix;
+            shared = differ != 0 ? (size_t)__builtin_clzll(differ) / 8 : 8;
+            while (shared >= 8 && shared < both && keys[i].ptr[shared] == keys[i - 1].ptr[shared])
+                shared++;
+            shared = shared < both ? shared : both;
+        }
+        nodes += keys[i].len - shared;
+    }
+    return nodes;
+}
+
 embed_status emb_trie_build(emb_trie *out, const emb_env *env, const emb_trie_key *keys, size_t n) {
     embed_status st;
     builder b = {out, env, NULL, 0, {0}, 0};
     range_stack stack = {NULL, 0, 0};
-    void *items;
+    void *items, *units = NULL;
     memset(out, 0, sizeof *out);
     for (size_t i = 0; i < n; i++)
         if (keys[i].len > out->longest)
             out->longest = keys[i].len;
+    const size_t nodes = count_nodes(keys, n);
+    st = emb_grow(env, &units, &out->cap, nodes + nodes / 16 + 512, sizeof *out->units);
+    out->units = units;
+    EMB_TRY(st);
     EMB_TRY(add_block(&b));
     /* Unit 0 is the root; no other node may have base 0, so that leaves can. */
     b.blocks[0].vacant.word[0] &= ~(uint64_t)1;
@@ -253,10 +312,6 @@ embed_status emb_trie_build(emb_trie *out, const emb_env *env, const emb_trie_ke
     stack.items[stack.n++] = (range){0, n, 0, 0};
     while (stack.n > 0)
         EMB_TRY(build_node(&b, &stack, keys, stack.items[--stack.n]));
-    items = out->units;
-    st = emb_realloc(env, out->n * sizeof *out->units, &items); /* give back what was spare */
-    out->units = items;
-    out->cap = out->n;
 fail:
     emb_free(env, b.blocks);
     emb_free(env, stack.items);

@@ -31,6 +31,8 @@ typedef struct emb_trie_key {
  * for n keys. */
 void emb_trie_sort(emb_trie_key *keys, emb_trie_key *spare, size_t n);
 
+int emb_trie_key_equal(const emb_trie_key *a, const emb_trie_key *b); /* of sorted keys */
+
 /* Build from sorted keys without equals, at most EMB_TRIE_MAX with values below that. */
 embed_status emb_trie_build(emb_trie *out, const emb_env *env, const emb_trie_key *keys, size_t n);
 void emb_trie_free(emb_trie *trie, const emb_env *env);

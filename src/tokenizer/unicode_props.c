@@ -188,6 +188,21 @@ static unsigned derived_flags(const emb_unicode *u, const second_set *seconds, u
     return flags;
 }
 
+/* Whether some character of the block has more than the flags of the generated table. */
+static int has_mappings(const emb_unicode *u, const second_set *seconds, uint32_t block) {
+    const emb_char_table *const tables[] = {&u->ccc, &u->lower, &u->canonical, &u->compatible};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        const uint16_t *values = tables[i]->values + (size_t)tables[i]->block[block] * 256;
+        for (size_t k = 0; k < 256; k++)
+            if (values[k] != 0)
+                return 1;
+    }
+    for (size_t i = 0; i < seconds->n; i++)
+        if (seconds->members[i] >> 8 == block)
+            return 1;
+    return block == L_BASE >> 8 || (block >= S_BASE >> 8 && block <= (S_BASE + S_COUNT) >> 8);
+}
+
 static embed_status expand_flags(emb_unicode *u, const emb_env *env) {
     embed_status st;
     uint16_t values[256];
@@ -199,11 +214,10 @@ static embed_status expand_flags(emb_unicode *u, const emb_env *env) {
     props = block_of_props;
     EMB_TRY(expand_runs(props, env, emb_unicode_props, emb_unicode_props_len));
     for (uint32_t block = 0; block < EMB_CHAR_BLOCKS; block++) {
-        /* Planes 4 and up have neither case nor decompositions. */
+        const int mappings = has_mappings(u, &seconds, block);
         for (uint32_t i = 0; i < 256; i++)
-            values[i] =
-                (uint16_t)(emb_char_value(props, block << 8 | i) |
-                           (block < 0x400 ? derived_flags(u, &seconds, block << 8 | i) : 0));
+            values[i] = (uint16_t)(emb_char_value(props, block << 8 | i) |
+                                   (mappings ? derived_flags(u, &seconds, block << 8 | i) : 0));
         EMB_TRY(put_block(&u->flags, env, block, values));
     }
 fail:

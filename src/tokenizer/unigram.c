@@ -29,8 +29,7 @@ static embed_status read_piece(const emb_json_doc *doc, const emb_json *item, em
 static size_t drop_equal(emb_trie_key *keys, size_t n) {
     size_t used = 0;
     for (size_t i = 0; i < n; i++)
-        if (i + 1 == n || keys[i].prefix != keys[i + 1].prefix || keys[i].len != keys[i + 1].len ||
-            memcmp(keys[i].ptr, keys[i + 1].ptr, keys[i].len) != 0)
+        if (i + 1 == n || !emb_trie_key_equal(&keys[i], &keys[i + 1]))
             keys[used++] = keys[i];
     return used;
 }

@@ -2,6 +2,26 @@
 
 #include <string.h>
 
+/* Each id once: of two tokens with one id the reference would keep an arbitrary one. */
+static embed_status check_ids(const emb_wordpiece *m, const emb_env *env, const emb_json_doc *doc,
+                              const emb_json *vocab, const emb_trie_key *keys, size_t n) {
+    void *block;
+    embed_status st = emb_new_array(env, (size_t)m->greatest / 8 + 1, 1, &block);
+    if (st != EMBED_OK)
+        return st;
+    unsigned char *seen = block;
+    for (size_t i = 0; i < n && st == EMBED_OK; i++) {
+        const unsigned bit = 1u << keys[i].value % 8;
+        if (seen[keys[i].value / 8] & bit)
+            st = emb_json_fail(EMBED_ERR_FORMAT, doc, vocab, NULL,
+                               "expected each id once, found %u twice, for \"%.60s\" too",
+                               (unsigned)keys[i].value, keys[i].ptr);
+        seen[keys[i].value / 8] |= (unsigned char)bit;
+    }
+    emb_free(env, block);
+    return st;
+}
+
 static embed_status load_vocab(emb_wordpiece *m, const emb_env *env, const emb_json_doc *doc,
                                const emb_json *vocab) {
     embed_status st;
@@ -28,10 +48,10 @@ static embed_status load_vocab(emb_wordpiece *m, const emb_env *env, const emb_j
         if (value > m->greatest)
             m->greatest = (int32_t)value;
     }
+    EMB_TRY(check_ids(m, env, doc, vocab, keys, n));
     emb_trie_sort(keys, spare, n);
     for (size_t i = 1; i < n; i++)
-        if (keys[i].len == keys[i - 1].len &&
-            memcmp(keys[i].ptr, keys[i - 1].ptr, keys[i].len) == 0) {
+        if (emb_trie_key_equal(&keys[i], &keys[i - 1])) {
             st = emb_json_fail(EMBED_ERR_FORMAT, doc, vocab, NULL,
                                "expected each token once, found \"%.60s\" twice", keys[i].ptr);
             goto fail;
