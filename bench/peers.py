@@ -198,7 +198,7 @@ class Bench:
         if self.lock:
             fcntl.flock(self.lock, fcntl.LOCK_EX)
         try:
-            return call()
+            call()
         finally:
             if self.lock:
                 fcntl.flock(self.lock, fcntl.LOCK_UN)
@@ -231,22 +231,23 @@ class Bench:
         reps = max(1, int(self.args.rep_tokens / (texts * tokens)))
         times = {peer.name: [] for peer in self.peers}
 
-        def one_round():
-            for peer in self.peers:
-                if not peer.failed:
-                    answer = peer.ask(do="time", ids=ids.tolist(), reps=reps)
-                    times[peer.name] += answer.get("us", [])
-
-        for i in range(self.args.rounds):
-            self.alone(one_round)
-            say(f"{texts} x {tokens}: round {i + 1} of {self.args.rounds}")
-        return times
-
-    def rows(self, texts, tokens, times):
         limits = {}
-        for peer in self.peers:
-            if peer.name == "PyTorch":
-                limits = self.alone(lambda: peer.ask(do="limits"))
+
+        def measure():
+            for i in range(self.args.rounds):
+                for peer in self.peers:
+                    if not peer.failed:
+                        answer = peer.ask(do="time", ids=ids.tolist(), reps=reps)
+                        times[peer.name] += answer.get("us", [])
+                say(f"{texts} x {tokens}: round {i + 1} of {self.args.rounds}")
+            for peer in self.peers:
+                if peer.name == "PyTorch":
+                    limits.update(peer.ask(do="limits"))
+
+        self.alone(measure)
+        return self.rows(texts, tokens, times, limits)
+
+    def rows(self, texts, tokens, times, limits):
         peak, rows = limits.get("gflop_s", 0), []
         for peer in self.peers:
             row = dict.fromkeys(COLUMNS, "")
@@ -322,11 +323,11 @@ def main():
     bench = Bench(args)
     for case in args.case or ["64x128", "1x12"]:
         texts, tokens = map(int, case.split("x"))
-        rows = bench.rows(texts, tokens, bench.case(texts, tokens))
+        rows = bench.case(texts, tokens)
         show(rows)
         if args.csv:
             write_csv(args.csv, rows)
-    for peer in bench.peers:
+    for peer in [*bench.peers, *([bench.copy_of_ours] if bench.copy_of_ours else [])]:
         peer.close()
 
 
