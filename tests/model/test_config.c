@@ -482,6 +482,30 @@ static void test_files(void **state) {
     assert_int_equal(remove(test_path(dir, "config.json")), 0);
 }
 
+/* Whatever stands in config.json: a status, never a crash. */
+static void test_random_damage(void **state) {
+    (void)state;
+    static const char likely[] = "0123456789-.eE[]{},:\"truefalsn ";
+    uint64_t seed = 20261123;
+    static char text[4096], copy[4096];
+    test_write_json(dir, "config.json", nomic, moe);
+    FILE *f = fopen(test_path(dir, "config.json"), "rb");
+    assert_non_null(f);
+    const size_t size = fread(text, 1, sizeof text, f);
+    (void)fclose(f);
+    print_message("seed %llu\n", (unsigned long long)seed);
+    for (int round = 0; round < 2000; round++) {
+        memcpy(copy, text, size);
+        for (uint64_t edits = 1 + test_rand(&seed) % 3; edits > 0; edits--)
+            copy[test_rand(&seed) % size] = likely[test_rand(&seed) % (sizeof likely - 1)];
+        test_write(dir, "config.json", copy, (long)size);
+        const embed_status st = read_status();
+        if (st != EMBED_OK && st != EMBED_ERR_FORMAT && st != EMBED_ERR_UNSUPPORTED &&
+            st != EMBED_ERR_MISMATCH)
+            fail_msg("round %d: %s", round, emb_fail_message());
+    }
+}
+
 static int setup(void **state) {
     (void)state;
     test_dir_make(dir);
@@ -498,6 +522,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nomic_original), cmocka_unit_test(test_nomic_variants),
         cmocka_unit_test(test_nomic_native),   cmocka_unit_test(test_bert),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_files)};
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_random_damage),
+        cmocka_unit_test(test_files)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
