@@ -22,7 +22,8 @@ typedef struct emb_rows {
      * cos[i, :] and sin[i, :] (rotary_dim / 2 columns): kernels/attention. */
     void (*rotate)(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows,
                    int64_t dim, int64_t rotary_dim, const float *cos, const float *sin);
-    /* s[i, :n] = exp((s[i, :n] - max) * scale), sum[i] = its sum; then x[i, :n] /= sum[i]. */
+    /* s[i, :n] = exp((s[i, :n] - max) * scale), at least 2^-125, sum[i] = its sum; then x[i, :n] /=
+     * sum[i]. */
     void (*exponentials)(float *s, int64_t lds, int64_t rows, int64_t n, float scale, float *sum);
     void (*divide)(float *x, int64_t ldx, int64_t rows, int64_t n, const float *sum);
 } emb_rows;

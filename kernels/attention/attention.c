@@ -4,11 +4,12 @@
 #include "kernels/isa.h"
 #include "kernels/rows.h"
 
-/* A task is one head of a block of neighbouring tokens: short texts belong to the block in which
- * they start, longer ones are cut into their blocks' rows, each of which packs the text's keys and
- * values again (1/block of the work). Blocks grow with the batch so that a thread gets about
- * TASKS_PER_THREAD of them. */
-enum { BLOCK_MIN = 128, BLOCK_MAX = 1024, TASKS_PER_THREAD = 8 };
+/* A task is a group of heads of a block of neighbouring tokens: short texts belong to the block in
+ * which they start, longer ones are cut into their blocks' rows, each of which packs the text's
+ * keys and values again (about 3/block of the work). A thread gets TASKS_PER_THREAD tasks or more
+ * where there is enough to do; beyond that, heads of a text stay together, since their rows are
+ * neighbours in memory. */
+enum { BLOCK_MIN = 128, BLOCK_MAX = 256, TASKS_PER_THREAD = 8 };
 /* Rows that are scored at once: scores that stay in the second-level cache, below ROWS_MAX. */
 enum { ROWS_MAX = 64, SCORE_FLOATS = 32768 };
 
@@ -22,7 +23,8 @@ struct job {
     const emb_attention_args *args;
     const emb_gemm_tile *tile;
     const emb_rows *rows;
-    int64_t block, max_len;
+    struct layout at;
+    int64_t block, group, groups; /* tokens of a block, heads of a group, groups */
 };
 
 static int64_t round_up(int64_t n, int64_t to) {
@@ -89,11 +91,23 @@ static void pack_values(const struct job *job, const struct head *h, float *valu
     }
 }
 
+/* The next head's rows come from far apart: ask for them while this head's are worked on. */
+static void fetch_rows(const struct job *job, const struct head *h, int64_t first, int64_t m) {
+    const int64_t dim = job->args->head_dim;
+    for (int64_t t = first; t < first + m; t++)
+        for (int64_t i = dim; i < 2 * dim; i += EMB_ALIGN / (int64_t)sizeof(float)) {
+            __builtin_prefetch(h->q + t * h->ld + i, 0, 2);
+            __builtin_prefetch(h->k + t * h->ld + i, 0, 2);
+            __builtin_prefetch(h->v + t * h->ld + i, 0, 2);
+            __builtin_prefetch(h->out + t * h->ldo + i, 1, 2);
+        }
+}
+
 /* out[first .. first + m - 1] from the packed keys and values. */
 static void score_rows(const struct job *job, const struct head *h, float *scratch, int64_t first,
                        int64_t m) {
     const emb_attention_args *a = job->args;
-    const struct layout at = layout_of(job->tile, job->max_len, a->head_dim);
+    const struct layout at = job->at;
     const int64_t nr = job->tile->nr, dim = a->head_dim, lds = score_stride(h->len);
     const int64_t angles = first * (a->rotary_dim / 2);
     float *s = scratch + at.scores, *q = scratch + at.queries, *sums = scratch + at.sums;
@@ -115,12 +129,12 @@ static void score_rows(const struct job *job, const struct head *h, float *scrat
     job->rows->divide(out, h->ldo, m, dim, sums);
 }
 
-/* Rows first .. end - 1 of a text's head. */
+/* Rows first .. end - 1 of a text's head; `more`: the next head follows. */
 static void run_head(const struct job *job, int64_t text, int64_t head, int64_t first, int64_t end,
-                     float *scratch) {
+                     int more, float *scratch) {
     const emb_attention_args *a = job->args;
     const int64_t width = (int64_t)a->heads * a->head_dim, token = a->offsets[text];
-    const struct layout at = layout_of(job->tile, job->max_len, a->head_dim);
+    const struct layout at = job->at;
     struct head h = {.ld = 3 * width, .ldo = width, .len = a->offsets[text + 1] - token};
     h.q = a->qkv + token * h.ld + head * a->head_dim;
     h.k = h.q + width;
@@ -131,8 +145,12 @@ static void run_head(const struct job *job, int64_t text, int64_t head, int64_t 
     h.rows = h.rows > job->tile->mr ? h.rows : job->tile->mr;
     pack_keys(job, &h, scratch + at.keys, scratch + at.rotated);
     pack_values(job, &h, scratch + at.values);
-    for (int64_t i = first; i < end; i += h.rows)
-        score_rows(job, &h, scratch, i, end - i < h.rows ? end - i : h.rows);
+    for (int64_t i = first; i < end; i += h.rows) {
+        const int64_t m = end - i < h.rows ? end - i : h.rows;
+        if (more)
+            fetch_rows(job, &h, i, m);
+        score_rows(job, &h, scratch, i, m);
+    }
 }
 
 /* First text that ends after `token`. */
@@ -151,7 +169,9 @@ static int64_t find_text(const int32_t *offsets, int64_t texts, int64_t token) {
 static void run_task(void *arg, size_t task, int thread) {
     const struct job *job = arg;
     const emb_attention_args *a = job->args;
-    const int64_t head = (int64_t)task % a->heads, start = (int64_t)task / a->heads * job->block;
+    const int64_t start = (int64_t)task / job->groups * job->block;
+    const int64_t head = (int64_t)task % job->groups * job->group;
+    const int64_t heads = head + job->group < a->heads ? head + job->group : a->heads;
     float *scratch = emb_exec_scratch(job->exec, thread);
     for (int64_t i = find_text(a->offsets, a->texts, start);
          i < a->texts && a->offsets[i] < start + job->block; i++) {
@@ -163,30 +183,41 @@ static void run_task(void *arg, size_t task, int thread) {
             end = len;
         }
         first = first > 0 ? first : 0;
-        run_head(job, i, head, first, end < len ? end : len, scratch);
+        end = end < len ? end : len;
+        for (int64_t h = head; h < heads; h++)
+            run_head(job, i, h, first, end, h + 1 < heads, scratch);
     }
+}
+
+/* Cuts the work into blocks and groups of heads; returns how many tasks that makes. */
+static size_t cut(struct job *job, int64_t tokens, int threads) {
+    const int64_t heads = job->args->heads, wanted = (int64_t)threads * TASKS_PER_THREAD;
+    job->block = tokens / BLOCK_MAX * heads < wanted ? BLOCK_MIN : BLOCK_MAX;
+    const int64_t blocks = (tokens + job->block - 1) / job->block;
+    job->group = blocks * heads / wanted;
+    job->group = job->group < heads ? job->group : heads;
+    job->group = job->group > 1 ? job->group : 1;
+    job->groups = (heads + job->group - 1) / job->group;
+    return (size_t)(blocks * job->groups);
 }
 
 embed_status emb_attention(emb_exec *exec, const emb_attention_args *args) {
     struct job job = {.exec = exec, .args = args, .tile = exec->isa->tile, .rows = exec->isa->rows};
+    int64_t max_len = 0;
     if (args->texts == 0)
         return EMBED_OK;
-    const int64_t tokens = args->offsets[args->texts];
     for (int64_t i = 0; i < args->texts; i++)
-        if (args->offsets[i + 1] - args->offsets[i] > job.max_len)
-            job.max_len = args->offsets[i + 1] - args->offsets[i];
+        if (args->offsets[i + 1] - args->offsets[i] > max_len)
+            max_len = args->offsets[i + 1] - args->offsets[i];
     if (args->heads < 1 || args->head_dim < 1 || args->head_dim > EMB_GEMM_KC ||
         args->rotary_dim > args->head_dim)
         return emb_fail(EMBED_ERR_INTERNAL, "attention: %d heads of %d, %d rotated",
                         (int)args->heads, (int)args->head_dim, (int)args->rotary_dim);
-    const int64_t need = layout_of(job.tile, job.max_len, args->head_dim).total;
-    if (exec->scratch_bytes / sizeof(float) < (size_t)need)
+    job.at = layout_of(job.tile, max_len, args->head_dim);
+    if (exec->scratch_bytes / sizeof(float) < (size_t)job.at.total)
         return emb_fail(EMBED_ERR_INTERNAL, "attention: scratch of %zu bytes for %lld tokens",
-                        exec->scratch_bytes, (long long)job.max_len);
-    job.block = tokens * args->heads / (TASKS_PER_THREAD * emb_pool_threads(exec->pool));
-    job.block = job.block < BLOCK_MAX ? job.block : BLOCK_MAX;
-    job.block = job.block > BLOCK_MIN ? job.block : BLOCK_MIN;
-    const int64_t blocks = (tokens + job.block - 1) / job.block;
-    emb_pool_run(exec->pool, (size_t)(blocks * args->heads), run_task, &job);
+                        exec->scratch_bytes, (long long)max_len);
+    const size_t tasks = cut(&job, args->offsets[args->texts], emb_pool_threads(exec->pool));
+    emb_pool_run(exec->pool, tasks, run_task, &job);
     return EMBED_OK;
 }

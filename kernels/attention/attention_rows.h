@@ -52,20 +52,23 @@ static inline emb_v max_row(const float *s, int64_t n) {
     return i < n ? v_max(max, v_head(v_load_n(s + i, n - i), n - i, least)) : max;
 }
 
+/* exp((s - max) * scale) as 2^(s c - max c), c = scale log2(e): what rounding max c leaves is a
+ * common factor of the row and so of its sum. */
 static void exponential_rows(float *s, int64_t lds, int64_t rows, int64_t n, float scale,
                              float *sum) {
-    const emb_v factor = v_set1(scale);
+    const float c = scale * 1.44269504088896341f;
+    const emb_v factor = v_set1(c);
     for (int64_t t = 0; t < rows; t++, s += lds) {
-        const emb_v max = v_set1(v_hmax(max_row(s, n)));
+        const emb_v shift = v_set1(-(v_hmax(max_row(s, n)) * c));
         emb_v total = v_set1(0.0f);
         int64_t i = 0;
         for (; i + EMB_LANES <= n; i += EMB_LANES) {
-            const emb_v e = v_exp(v_mul(v_sub(v_load(s + i), max), factor));
+            const emb_v e = v_exp2_floored(v_fma(v_load(s + i), factor, shift));
             v_store(s + i, e);
             total = v_add(total, e);
         }
         if (i < n) {
-            const emb_v e = v_exp(v_mul(v_sub(v_load_n(s + i, n - i), max), factor));
+            const emb_v e = v_exp2_floored(v_fma(v_load_n(s + i, n - i), factor, shift));
             v_store_n(s + i, e, n - i);
             total = v_add(total, v_head(e, n - i, v_set1(0.0f)));
         }

@@ -15,6 +15,7 @@ enum {
     SIMD_NORMAL_TAIL, /* 0 <= x <= 14.5 only */
     SIMD_GELU,
     SIMD_SQRT,
+    SIMD_EXP2, /* x <= 1 only */
     SIMD_FUNCTIONS
 };
 

@@ -18,6 +18,8 @@ static emb_v apply(int function, emb_v x) {
         return v_normal_tail(x);
     case SIMD_GELU:
         return v_gelu(x);
+    case SIMD_EXP2:
+        return v_exp2_floored(x);
     default:
         return v_sqrt(x);
     }
