@@ -1,7 +1,9 @@
 /* AVX-512: 14 x 32 outputs in 28 of the 32 registers; 14 broadcasts and 2 panel loads feed 28
  * fused multiply-adds, so that the two load ports have slack. */
 #define EMB_SIMD 3
+#ifndef MR
 #define MR 14
+#endif
 #define NV 2
 #include "kernels/gemm/gemm_tile_body.h"
 
@@ -48,4 +50,5 @@ V_INLINE void pack_block(float *out, const void *w, int32_t dtype, int64_t first
             v_store(out + i * NR, r[i]);
 }
 
-const emb_gemm_tile emb_gemm_tile_avx512 = {MR, NR, pack_nt, pack_nn, multiply, finish};
+const emb_gemm_tile emb_gemm_tile_avx512 = {MR,    NR, pack_nt, pack_nn, multiply, multiply_ahead,
+                                            finish};

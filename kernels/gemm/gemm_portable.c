@@ -13,4 +13,5 @@ V_INLINE void pack_block(float *out, const void *w, int32_t dtype, int64_t first
     }
 }
 
-const emb_gemm_tile emb_gemm_tile_portable = {MR, NR, pack_nt, pack_nn, multiply, finish};
+const emb_gemm_tile emb_gemm_tile_portable = {MR,    NR, pack_nt, pack_nn, multiply, multiply_ahead,
+                                              finish};

@@ -10,6 +10,20 @@
 
 #include "kernels/gemm/gemm.h"
 
+/* Memory that will be needed soon, fetched into the second-level cache while a product runs: `rows`
+ * rows of row_bytes, row r at base + r * stride (bytes) or, with an index, base + index[r] *
+ * stride; per_step cache lines for each EMB_GEMM_AHEAD_STEP values of k that a tile works through.
+ */
+typedef struct emb_gemm_ahead {
+    const char *base;
+    const int32_t *index;
+    int64_t stride, row_bytes, rows;
+    int64_t row, done_bytes; /* where it stands */
+    int64_t per_step;
+} emb_gemm_ahead;
+
+#define EMB_GEMM_AHEAD_STEP 16
+
 typedef struct emb_gemm_tile {
     int32_t mr; /* rows that one pass of multiply keeps in registers: any m works, multiples best */
     int32_t nr; /* columns of a panel: 16 or 32 */
@@ -25,6 +39,11 @@ typedef struct emb_gemm_tile {
      * A product over K > EMB_GEMM_KC is one call a block: the first stores, others accumulate. */
     void (*multiply)(int64_t m, int64_t n, int64_t kc, const float *a, int64_t lda,
                      const float *panel, float *c, int64_t ldc, int accumulate);
+
+    /* The same, fetching ahead from two places. */
+    void (*multiply_ahead)(int64_t m, int64_t n, int64_t kc, const float *a, int64_t lda,
+                           const float *panel, float *c, int64_t ldc, int accumulate,
+                           emb_gemm_ahead ahead[2]);
 
     /* y[i, j] = act(s[i, j] + bias[j]) * mul[i, j], i < m, j < n: what follows the sums. s may be
      * y itself; bias and mul may be NULL, mul may be y. act is an emb_activation. */

@@ -21,10 +21,27 @@ V_INLINE int64_t lanes_of(int64_t n, int v) {
     return left < 0 ? 0 : left < EMB_LANES ? left : EMB_LANES;
 }
 
+V_INLINE void fetch_ahead(emb_gemm_ahead *a) {
+    if (a->row >= a->rows)
+        return;
+    const char *row = a->base + (a->index != NULL ? a->index[a->row] : a->row) * a->stride;
+    for (int64_t i = 0; i < a->per_step; i++) {
+        __builtin_prefetch(row + a->done_bytes, 0, 2);
+        a->done_bytes += 64;
+        if (a->done_bytes >= a->row_bytes) {
+            a->done_bytes = 0;
+            if (++a->row >= a->rows)
+                return;
+            row = a->base + (a->index != NULL ? a->index[a->row] : a->row) * a->stride;
+        }
+    }
+}
+
 /* m <= MR rows. Row i is reached as base[i / 3] + (i % 3) * lda, which addressing modes do for
  * nothing, so that few registers hold pointers. */
 V_INLINE void tile(const int m, int64_t n, int64_t kc, const float *a, int64_t lda,
-                   const float *panel, float *c, int64_t ldc, int accumulate) {
+                   const float *panel, float *c, int64_t ldc, int accumulate,
+                   emb_gemm_ahead ahead[2]) {
     emb_v s[MR][NV];
     const float *base[(MR + 2) / 3];
     UNROLL
@@ -35,21 +52,33 @@ V_INLINE void tile(const int m, int64_t n, int64_t kc, const float *a, int64_t l
     UNROLL
     for (int i = 0; i < (MR + 2) / 3; i++)
         base[i] = a + (i * 3 < m ? i * 3 : 0) * lda;
-    for (int64_t k = 0; k < kc; k++) {
-        emb_v w[NV];
+    UNROLL
+    for (int i = 0; i < m; i++) {
         UNROLL
         for (int v = 0; v < NV; v++)
-            w[v] = v_load(panel + k * NR + v * EMB_LANES);
-        UNROLL
-        for (int i = 0; i < m; i++) {
-            const emb_v x = v_set1(base[i / 3][i % 3 * lda]);
+            __builtin_prefetch(c + i * ldc + v * EMB_LANES, 1);
+    }
+    for (int64_t k0 = 0; k0 < kc; k0 += EMB_GEMM_AHEAD_STEP) {
+        const float *end =
+            panel + (kc - k0 < EMB_GEMM_AHEAD_STEP ? kc - k0 : EMB_GEMM_AHEAD_STEP) * NR;
+        fetch_ahead(&ahead[0]);
+        fetch_ahead(&ahead[1]);
+        for (; panel < end; panel += NR) {
+            emb_v w[NV];
             UNROLL
             for (int v = 0; v < NV; v++)
-                s[i][v] = v_fma(x, w[v], s[i][v]);
+                w[v] = v_load(panel + v * EMB_LANES);
+            UNROLL
+            for (int i = 0; i < m; i++) {
+                const emb_v x = v_set1(base[i / 3][i % 3 * lda]);
+                UNROLL
+                for (int v = 0; v < NV; v++)
+                    s[i][v] = v_fma(x, w[v], s[i][v]);
+            }
+            UNROLL
+            for (int i = 0; i < (MR + 2) / 3; i++)
+                base[i]++;
         }
-        UNROLL
-        for (int i = 0; i < (MR + 2) / 3; i++)
-            base[i]++;
     }
     UNROLL
     for (int i = 0; i < m; i++) {
@@ -66,15 +95,16 @@ V_INLINE void tile(const int m, int64_t n, int64_t kc, const float *a, int64_t l
     }
 }
 
-static void multiply(int64_t m, int64_t n, int64_t kc, const float *a, int64_t lda,
-                     const float *panel, float *c, int64_t ldc, int accumulate) {
+static void multiply_ahead(int64_t m, int64_t n, int64_t kc, const float *a, int64_t lda,
+                           const float *panel, float *c, int64_t ldc, int accumulate,
+                           emb_gemm_ahead ahead[2]) {
     while (m > 0) {
         const int64_t tiles = (m + MR - 1) / MR;
         const int64_t rows = (m + tiles - 1) / tiles; /* nearly equal tiles: none is left thin */
         switch (rows) {
 #define CASE(r)                                                                                    \
     case r:                                                                                        \
-        tile(r <= MR ? r : MR, n, kc, a, lda, panel, c, ldc, accumulate);                          \
+        tile(r <= MR ? r : MR, n, kc, a, lda, panel, c, ldc, accumulate, ahead);                   \
         break
             CASE(1);
             CASE(2);
@@ -98,6 +128,12 @@ static void multiply(int64_t m, int64_t n, int64_t kc, const float *a, int64_t l
         a += rows * lda;
         c += rows * ldc;
     }
+}
+
+static void multiply(int64_t m, int64_t n, int64_t kc, const float *a, int64_t lda,
+                     const float *panel, float *c, int64_t ldc, int accumulate) {
+    emb_gemm_ahead none[2] = {{0}, {0}};
+    multiply_ahead(m, n, kc, a, lda, panel, c, ldc, accumulate, none);
 }
 
 /* ------------------------------------------------------------------------------------ pack */
