@@ -35,7 +35,7 @@ static inline char *tok_json(const char *added, const char *normalizer, const ch
     assert_non_null(json);
     (void)snprintf(json, room, format, added != NULL ? added : "[]",
                    normalizer != NULL ? normalizer : "null", pre != NULL ? pre : "null",
-                   post != NULL ? post : "null", model);
+                   post != NULL ? post : "null", model != NULL ? model : "null");
     return json;
 }
 
