@@ -24,8 +24,10 @@ static inline embed_status emb_text_reserve(emb_text_buf *buf, const emb_env *en
     return st;
 }
 
-/* Append bytes that emb_text_reserve has made room for. */
+/* Append bytes that emb_text_reserve has made room for; none may come from NULL to NULL. */
 static inline void emb_text_put(emb_text_buf *buf, const char *bytes, size_t n) {
+    if (n == 0)
+        return;
     memcpy(buf->data + buf->len, bytes, n);
     buf->len += n;
 }
