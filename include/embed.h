@@ -80,21 +80,21 @@ EMBED_API uint32_t embed_version(void);
  * 30-39 device, 90 internal. */
 typedef enum embed_status {
     EMBED_OK = 0,
-    EMBED_ERR_ARG = 1,         /* NULL, out-of-range or contradictory argument */
-    EMBED_ERR_ABI = 2,         /* params struct with a field or flag unknown to this library */
-    EMBED_ERR_CAPACITY = 3,    /* output buffer too small; the message names the need */
-    EMBED_ERR_UTF8 = 4,        /* invalid UTF-8 and EMBED_UTF8_REFUSE was asked for */
-    EMBED_ERR_TOO_LONG = 5,    /* text over the limit and EMBED_TRUNCATE_ERROR was asked for */
-    EMBED_ERR_CANCELLED = 6,   /* the progress callback asked to stop */
-    EMBED_ERR_NOMEM = 10,      /* an allocation failed */
-    EMBED_ERR_THREAD = 11,     /* a worker thread could not be started */
-    EMBED_ERR_IO = 20,         /* missing file, no permission, read or map error */
-    EMBED_ERR_FORMAT = 21,     /* malformed file: JSON, safetensors, tokenizer */
-    EMBED_ERR_TRUNCATED = 22,  /* file shorter than its own header says */
-    EMBED_ERR_UNSUPPORTED = 23,/* well-formed, but asks for something this library refuses */
-    EMBED_ERR_MISMATCH = 24,   /* files of one checkpoint contradict each other */
-    EMBED_ERR_DEVICE = 30,     /* device missing or failed */
-    EMBED_ERR_INTERNAL = 90    /* a bug in this library */
+    EMBED_ERR_ARG = 1,          /* NULL, out-of-range or contradictory argument */
+    EMBED_ERR_ABI = 2,          /* params struct with a field or flag unknown to this library */
+    EMBED_ERR_CAPACITY = 3,     /* output buffer too small; the message names the need */
+    EMBED_ERR_UTF8 = 4,         /* invalid UTF-8 and EMBED_UTF8_REFUSE was asked for */
+    EMBED_ERR_TOO_LONG = 5,     /* text over the limit and EMBED_TRUNCATE_ERROR was asked for */
+    EMBED_ERR_CANCELLED = 6,    /* the progress callback asked to stop */
+    EMBED_ERR_NOMEM = 10,       /* an allocation failed */
+    EMBED_ERR_THREAD = 11,      /* a worker thread could not be started */
+    EMBED_ERR_IO = 20,          /* missing file, no permission, read or map error */
+    EMBED_ERR_FORMAT = 21,      /* malformed file: JSON, safetensors, tokenizer */
+    EMBED_ERR_TRUNCATED = 22,   /* file shorter than its own header says */
+    EMBED_ERR_UNSUPPORTED = 23, /* well-formed, but asks for something this library refuses */
+    EMBED_ERR_MISMATCH = 24,    /* files of one checkpoint contradict each other */
+    EMBED_ERR_DEVICE = 30,      /* device missing or failed */
+    EMBED_ERR_INTERNAL = 90     /* a bug in this library */
 } embed_status;
 
 /* Name of the constant, such as "EMBED_ERR_IO"; "EMBED_ERR_?" for an unknown value. Static. */
@@ -109,12 +109,14 @@ EMBED_API const char *embed_last_error(void);
 typedef struct embed_model embed_model;     /* an open checkpoint: immutable, shared by threads */
 typedef struct embed_context embed_context; /* scratch memory and worker threads: one user */
 
-typedef struct embed_text { /* UTF-8 bytes, not NUL-terminated; NUL bytes are ordinary bytes */
-    const char *ptr;        /* may be NULL if len is 0 */
+/* UTF-8 bytes, not NUL-terminated; NUL bytes are ordinary bytes */
+typedef struct embed_text {
+    const char *ptr; /* may be NULL if len is 0 */
     size_t len;
 } embed_text;
 
-typedef struct embed_ids { /* ready-made token ids, special tokens included */
+/* ready-made token ids, special tokens included */
+typedef struct embed_ids {
     const int32_t *ptr;
     size_t len; /* 1 .. max tokens of the model */
 } embed_ids;
@@ -132,11 +134,12 @@ typedef enum embed_log_level { EMBED_LOG_INFO = 1, EMBED_LOG_WARN = 2 } embed_lo
 /* Called from the thread that opens a model; msg is valid during the call. Default: silent. */
 typedef void (*embed_log_fn)(void *user, int32_t level, const char *msg);
 
-typedef enum embed_isa { /* instruction set of the kernels; all give the same bits */
-    EMBED_ISA_AUTO = 0,    /* the best that this machine runs */
-    EMBED_ISA_PORTABLE = 1,/* plain C */
-    EMBED_ISA_AVX2 = 2,    /* AVX2 + FMA + F16C */
-    EMBED_ISA_AVX512 = 3   /* AVX-512 F, BW, DQ, VL */
+/* instruction set of the kernels; all give the same bits */
+typedef enum embed_isa {
+    EMBED_ISA_AUTO = 0,     /* the best that this machine runs */
+    EMBED_ISA_PORTABLE = 1, /* plain C */
+    EMBED_ISA_AVX2 = 2,     /* AVX2 + FMA + F16C */
+    EMBED_ISA_AVX512 = 3    /* AVX-512 F, BW, DQ, VL */
 } embed_isa;
 
 /* Which prompt of the checkpoint goes before each text. A checkpoint without any prompts has none
@@ -153,18 +156,19 @@ typedef enum embed_dtype {
     EMBED_DTYPE_DEFAULT = 0,
     EMBED_F32 = 1,
     EMBED_F16 = 2,
-    EMBED_BF16 = 3,   /* weights only */
-    EMBED_I8 = 4,     /* outputs: calibrated per dimension, see embed_quantize */
+    EMBED_BF16 = 3, /* weights only */
+    EMBED_I8 = 4,   /* outputs: calibrated per dimension, see embed_quantize */
     EMBED_U8 = 5,
     EMBED_BINARY = 6, /* outputs: 8 dimensions a byte as int8 (ubinary - 128) */
     EMBED_UBINARY = 7 /* outputs: 8 dimensions a byte, first dimension in the highest bit */
 } embed_dtype;
 
-typedef enum embed_pooling { /* bits: several modes are concatenated in this order */
+/* bits: several modes are concatenated in this order */
+typedef enum embed_pooling {
     EMBED_POOL_CLS = 1,
     EMBED_POOL_MAX = 2,
     EMBED_POOL_MEAN = 4,
-    EMBED_POOL_MEAN_SQRT = 8,    /* sum over tokens divided by sqrt(tokens) */
+    EMBED_POOL_MEAN_SQRT = 8,      /* sum over tokens divided by sqrt(tokens) */
     EMBED_POOL_WEIGHTED_MEAN = 16, /* token i weighs i+1 */
     EMBED_POOL_LAST = 32
 } embed_pooling;
@@ -181,7 +185,8 @@ typedef struct embed_model_params {
     int32_t isa;         /* embed_isa; refused if this machine cannot run it */
     int32_t reserved;
 } embed_model_params;
-#define EMBED_MODEL_PARAMS_INIT {sizeof(embed_model_params), NULL, NULL, NULL, 0, 0, 0}
+#define EMBED_MODEL_PARAMS_INIT                                                                    \
+    { sizeof(embed_model_params), NULL, NULL, NULL, 0, 0, 0 }
 
 /* Open the checkpoint directory `path` (UTF-8, NUL-terminated).
  *   Reads config.json, model.safetensors or model.safetensors.index.json with its shards,
@@ -197,28 +202,28 @@ EMBED_API void embed_model_free(embed_model *model); /* NULL is a no-op */
 
 typedef struct embed_model_info {
     size_t struct_size;
-    char architecture[16];    /* "nomic_bert", "bert", "xlm-roberta" */
-    char name[128];           /* last component of the path */
-    int32_t dim;              /* width of a vector, after pooling and dense modules */
-    int32_t hidden;           /* width of a per-token hidden state */
+    char architecture[16]; /* "nomic_bert", "bert", "xlm-roberta" */
+    char name[128];        /* last component of the path */
+    int32_t dim;           /* width of a vector, after pooling and dense modules */
+    int32_t hidden;        /* width of a per-token hidden state */
     int32_t layers, heads, head_dim, inner;
-    int32_t vocab;            /* rows of the embedding matrix */
-    int32_t moe_layers;       /* 0: dense */
+    int32_t vocab;      /* rows of the embedding matrix */
+    int32_t moe_layers; /* 0: dense */
     int32_t experts, experts_per_token;
-    int32_t max_tokens;       /* special tokens included */
-    int32_t pooling;          /* embed_pooling bits */
-    int32_t normalized;       /* 1: the checkpoint ends in L2 normalisation */
-    int32_t weight_dtype;     /* embed_dtype of the largest tensors */
-    int32_t prompts;          /* number of named prompts, see embed_model_prompt */
-    int64_t params_total;     /* weights in the checkpoint that are used */
-    int64_t params_active;    /* weights that one token passes through (embedding rows of all
-                                 tokens counted whole, as model cards do) */
-    int64_t flops_per_token;  /* multiply-adds x 2 of all matrix products of one token, attention
-                                 scores apart */
+    int32_t max_tokens;      /* special tokens included */
+    int32_t pooling;         /* embed_pooling bits */
+    int32_t normalized;      /* 1: the checkpoint ends in L2 normalisation */
+    int32_t weight_dtype;    /* embed_dtype of the largest tensors */
+    int32_t prompts;         /* number of named prompts, see embed_model_prompt */
+    int64_t params_total;    /* weights in the checkpoint that are used */
+    int64_t params_active;   /* weights that one token passes through (embedding rows of all
+                                tokens counted whole, as model cards do) */
+    int64_t flops_per_token; /* multiply-adds x 2 of all matrix products of one token, attention
+                                scores apart */
     int64_t flops_per_token_pair; /* the attention part: this times text length, per token */
-    uint64_t weight_bytes;    /* bytes of mapped weights */
-    uint64_t resident_bytes;  /* bytes allocated by the open model, mappings not counted */
-    char isa[16];             /* kernels in use: "portable", "avx2", "avx512" */
+    uint64_t weight_bytes;        /* bytes of mapped weights */
+    uint64_t resident_bytes;      /* bytes allocated by the open model, mappings not counted */
+    char isa[16];                 /* kernels in use: "portable", "avx2", "avx512" */
 } embed_model_info;
 
 /* Fill *info, whose struct_size the caller has set. */
@@ -243,7 +248,8 @@ typedef struct embed_context_params {
     int32_t batch_tokens; /* tokens per forward pass; 0: 4096. A single text longer than this is a
                              batch of its own */
 } embed_context_params;
-#define EMBED_CONTEXT_PARAMS_INIT {sizeof(embed_context_params), 0, 0}
+#define EMBED_CONTEXT_PARAMS_INIT                                                                  \
+    { sizeof(embed_context_params), 0, 0 }
 
 /* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
  * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.
@@ -263,13 +269,14 @@ EMBED_API int32_t embed_context_threads(const embed_context *ctx);
 /* ----------------------------------------------------------------------------------- encoding */
 
 /* Flags of embed_encode_params.flags */
-#define EMBED_NO_NORMALIZE 1u     /* leave out the checkpoint's L2 normalisation */
-#define EMBED_NORMALIZE 2u        /* normalise even if the checkpoint does not */
-#define EMBED_TRUNCATE_ERROR 4u   /* a text over the limit is EMBED_ERR_TOO_LONG (default: cut) */
-#define EMBED_UTF8_REFUSE 8u      /* invalid UTF-8 is EMBED_ERR_UTF8 (default: U+FFFD) */
+#define EMBED_NO_NORMALIZE 1u       /* leave out the checkpoint's L2 normalisation */
+#define EMBED_NORMALIZE 2u          /* normalise even if the checkpoint does not */
+#define EMBED_TRUNCATE_ERROR 4u     /* a text over the limit is EMBED_ERR_TOO_LONG (default: cut) */
+#define EMBED_UTF8_REFUSE 8u        /* invalid UTF-8 is EMBED_ERR_UTF8 (default: U+FFFD) */
 #define EMBED_NO_SPECIAL_TOKENS 16u /* embed_tokenize only: without [CLS], [SEP] ... */
 
-typedef struct embed_text_report { /* what happened to one text */
+/* what happened to one text */
+typedef struct embed_text_report {
     int32_t tokens;    /* tokens that went through the encoder, special and prompt included */
     int32_t truncated; /* 1: the text had more */
 } embed_text_report;
@@ -281,22 +288,22 @@ typedef int32_t (*embed_progress_fn)(void *user, uint64_t texts_done, uint64_t t
 
 typedef struct embed_encode_params {
     size_t struct_size;
-    int32_t role;           /* embed_role */
+    int32_t role; /* embed_role */
     uint32_t flags;
-    const char *prefix;     /* own prompt instead of the role's; NULL: none given */
+    const char *prefix; /* own prompt instead of the role's; NULL: none given */
     size_t prefix_len;
-    int32_t dim;            /* Matryoshka: keep the first dim dimensions, then normalise; 0: all */
-    int32_t max_tokens;     /* 0: the model's; smaller: cut there; larger is refused */
-    int32_t output;         /* embed_dtype of out; 0: EMBED_F32 */
+    int32_t dim;        /* Matryoshka: keep the first dim dimensions, then normalise; 0: all */
+    int32_t max_tokens; /* 0: the model's; smaller: cut there; larger is refused */
+    int32_t output;     /* embed_dtype of out; 0: EMBED_F32 */
     int32_t reserved;
-    const float *ranges;    /* [2, dim] for EMBED_I8 and EMBED_U8: least and greatest value of each
-                               dimension, from embed_quantize_ranges */
+    const float *ranges; /* [2, dim] for EMBED_I8 and EMBED_U8: least and greatest value of each
+                            dimension, from embed_quantize_ranges */
     embed_text_report *reports; /* [n] or NULL */
     embed_progress_fn progress;
     void *progress_user;
 } embed_encode_params;
 #define EMBED_ENCODE_PARAMS_INIT                                                                   \
-    {sizeof(embed_encode_params), 0, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL}
+    { sizeof(embed_encode_params), 0, 0, NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
 
 /* Elements of `out` that n texts need: n * dim, or n * ceil(dim / 8) for the binary types; the
  * element is float, uint16_t (EMBED_F16), int8_t or uint8_t. */
@@ -366,15 +373,16 @@ EMBED_API embed_status embed_quantize(const float *vectors, size_t n, size_t dim
 
 /* ---------------------------------------------------------------------------------- operation */
 
-typedef struct embed_expert_stats { /* one Mixture-of-Experts layer in the last encode call */
+/* one Mixture-of-Experts layer in the last encode call */
+typedef struct embed_expert_stats {
     size_t struct_size;
-    int32_t layer;            /* index in the encoder */
+    int32_t layer; /* index in the encoder */
     int32_t experts;
-    uint64_t tokens;          /* tokens routed; the counts below sum to tokens * top_k */
-    float busiest_share;      /* share of the busiest expert, 1/experts when even */
-    float mean_gate;          /* mean weight of the chosen experts */
-    const uint64_t *expert_tokens;  /* [experts] tokens per expert */
-    const double *expert_gate;      /* [experts] mean gate weight per expert, 0 where unused */
+    uint64_t tokens;               /* tokens routed; the counts below sum to tokens * top_k */
+    float busiest_share;           /* share of the busiest expert, 1/experts when even */
+    float mean_gate;               /* mean weight of the chosen experts */
+    const uint64_t *expert_tokens; /* [experts] tokens per expert */
+    const double *expert_gate;     /* [experts] mean gate weight per expert, 0 where unused */
 } embed_expert_stats;
 
 /* Statistics of MoE layer i, 0 .. info.moe_layers - 1, over the whole last encode call; the arrays

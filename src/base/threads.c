@@ -18,7 +18,7 @@
 #define JOB_ONE ((uint64_t)1 << 32)
 #define JOB_OPEN ((uint64_t)1 << 31)
 #define JOB_WORKERS (JOB_OPEN - 1)
-#define SPIN_ROUNDS 4000 /* about 40 us of pause instructions: longer than the gaps of a forward */
+#define SPIN_ROUNDS 4000 /* about 40 us of pauses: longer than the gaps of a forward */
 
 struct emb_pool {
     emb_env env;

@@ -158,7 +158,7 @@ static embed_status read_tensors(emb_safetensors *file, const emb_env *env) {
     const emb_json *root = emb_json_root(doc), *name, *entry;
     embed_status st;
     void *tensors;
-    size_t len, bits;
+    size_t len, bits = 0;
     EMB_TRY(emb_new_array(env, emb_json_count(root), sizeof *file->tensors, &tensors));
     file->tensors = tensors;
     for (emb_json_iter it = emb_json_iterate(root); (entry = emb_json_next(&it, &name)) != NULL;) {
@@ -251,7 +251,7 @@ static embed_status place_tensors(emb_safetensors *file, size_t data_at) {
 
 embed_status emb_safetensors_open(emb_safetensors *file, const emb_env *env, const char *path) {
     embed_status st;
-    size_t data_at;
+    size_t data_at = 0;
     memset(file, 0, sizeof *file);
     EMB_TRY(emb_map_open(&file->map, env, path, EMB_MAP_NORMAL));
     EMB_TRY(read_header(file, env, &data_at));

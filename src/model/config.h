@@ -72,7 +72,7 @@ void emb_config_clear(emb_config *config, const emb_env *env);
 
 /* Layer i has experts. */
 static inline int emb_config_is_moe(const emb_encoder_config *c, int32_t layer) {
-    return c->moe_every > 0 && layer % c->moe_every == (c->moe_every == 1 ? 0 : 1);
+    return c->moe_every > 0 && layer % c->moe_every == 1;
 }
 
 #endif

@@ -245,7 +245,7 @@ static unsigned char *read_judgements(const collection *queries, const collectio
 static double ndcg(const float *query, const float *vectors, size_t dim,
                    const unsigned char *relevant, size_t n) {
     double best[TOP], got = 0, ideal = 0;
-    int gain[TOP];
+    int gain[TOP] = {0};
     size_t kept = 0, total = 0;
     for (size_t d = 0; d < n; d++) {
         const double score = embed_cosine(query, vectors + d * dim, dim);
