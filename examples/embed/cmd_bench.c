@@ -106,8 +106,8 @@ static void report(const bench_case *b, int csv, double sgemm, double fma, doubl
                "threads,sgemm_gflop_s,fma_gflop_s,model\n");
         printf("embed-%s,%zu,%zu,%.4g,%.4g,%.4g,%.4g,%.4g,%.3g,%.4g,%d,%d,%.4g,%.4g,%s\n",
                b->info.isa, b->texts, b->tokens, 1e6 * median, 1e6 * p90, tokens / median, gflops,
-               100 * gflops / peak, max_err, 1e6 * best, b->reps, threads, sgemm, fma,
-               b->info.name);
+               peak > 0 ? 100 * gflops / peak : 0, max_err, 1e6 * best, b->reps, threads, sgemm,
+               fma, b->info.name);
         return;
     }
     printf("model          %s (%s kernels), %d threads\n", b->info.name, b->info.isa, threads);
@@ -121,7 +121,8 @@ static void report(const bench_case *b, int csv, double sgemm, double fma, doubl
                100 * gflops / sgemm);
     else
         printf("sgemm peak     not measured: built without OpenBLAS (libopenblas-serial-dev)\n");
-    printf("register peak  %.4g GFLOP/s: reached %.1f %%\n", fma, 100 * gflops / fma);
+    if (fma > 0)
+        printf("register peak  %.4g GFLOP/s: reached %.1f %%\n", fma, 100 * gflops / fma);
     printf("max error      %.3g, batched against alone\n", max_err);
 }
 

@@ -6,19 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <embed.h>
+
+#include "bench/fma_peak.h"
 #include "progress.h"
 
 #if defined(EMBED_HAVE_OPENBLAS)
 #include <cblas.h>
 #endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #define MAX_THREADS 1024
 #define SGEMM_SIZE 1024 /* square; 3 x 4 MB a thread */
-#define FMA_CHAINS 16   /* independent chains: 2 pipes x 4 cycles latency, twice over */
-#define FMA_ROUNDS 4000000
+#define FMA_RUNS 10     /* of some milliseconds */
 
 typedef struct worker {
     pthread_t thread;
@@ -109,76 +108,25 @@ double peak_sgemm(int threads, int reps) {
 }
 #endif
 
-static volatile float fma_sink; /* so that the chains are not thrown away */
-
+static void work_fma(worker *w) {
+    int32_t isa = EMBED_ISA_PORTABLE; /* has no such loop: 0 flops */
 #if defined(__x86_64__)
-/* acc = acc * a + b converges, so the chains never overflow or become subnormal. */
-__attribute__((target("avx512f"))) static void work_fma_avx512(worker *w) {
-    const __m512 a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(1.0f);
-    __m512 acc[FMA_CHAINS];
-    for (int i = 0; i < FMA_CHAINS; i++)
-        acc[i] = _mm512_set1_ps((float)i);
-    for (long r = 0; r < FMA_ROUNDS; r++) {
-#pragma GCC unroll 16
-        for (int i = 0; i < FMA_CHAINS; i++)
-            acc[i] = _mm512_fmadd_ps(acc[i], a, b);
-        __asm__ volatile("" : "+v"(acc[0]));
-    }
-    float sum = 0;
-    for (int i = 0; i < FMA_CHAINS; i++)
-        sum += _mm512_cvtss_f32(acc[i]);
-    fma_sink = sum;
-    w->flops = 2.0 * 16 * FMA_CHAINS * FMA_ROUNDS;
-}
-
-/* Half as many chains: AVX2 has 16 registers. */
-__attribute__((target("avx2,fma"))) static void work_fma_avx2(worker *w) {
-    const __m256 a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(1.0f);
-    __m256 acc[FMA_CHAINS / 2 + 4];
-    const int chains = (int)(sizeof acc / sizeof acc[0]);
-    for (int i = 0; i < chains; i++)
-        acc[i] = _mm256_set1_ps((float)i);
-    for (long r = 0; r < FMA_ROUNDS; r++) {
-#pragma GCC unroll 16
-        for (int i = 0; i < chains; i++)
-            acc[i] = _mm256_fmadd_ps(acc[i], a, b);
-        __asm__ volatile("" : "+x"(acc[0]));
-    }
-    float sum = 0;
-    for (int i = 0; i < chains; i++)
-        sum += _mm256_cvtss_f32(acc[i]);
-    fma_sink = sum;
-    w->flops = 2.0 * 8 * chains * FMA_ROUNDS;
-}
+    if (__builtin_cpu_supports("avx512f"))
+        isa = EMBED_ISA_AVX512;
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        isa = EMBED_ISA_AVX2;
 #endif
-
-static void work_fma_plain(worker *w) {
-    float acc[FMA_CHAINS];
-    for (int i = 0; i < FMA_CHAINS; i++)
-        acc[i] = (float)i;
-    for (long r = 0; r < FMA_ROUNDS; r++)
-        for (int i = 0; i < FMA_CHAINS; i++)
-            acc[i] = acc[i] * 0.5f + 1.0f;
-    float sum = 0;
-    for (int i = 0; i < FMA_CHAINS; i++)
-        sum += acc[i];
-    fma_sink = sum;
-    w->flops = 2.0 * FMA_CHAINS * FMA_ROUNDS;
+    w->flops = 0;
+    for (int i = 0; i < FMA_RUNS; i++)
+        w->flops += fma_peak_run(isa);
 }
 
 double peak_fma(int threads, int reps) {
     worker *workers = calloc((size_t)threads, sizeof *workers);
     double best = 0;
-    void (*work)(worker *) = work_fma_plain;
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        work = work_fma_avx512;
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        work = work_fma_avx2;
-#endif
     if (workers && threads <= MAX_THREADS) {
         for (int i = 0; i < threads; i++)
-            workers[i].work = work;
+            workers[i].work = work_fma;
         best = best_round(workers, threads, reps);
     }
     free(workers);
