@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/dtype.h"
+#include "bench_options.h"
 #include "fma_peak.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/isa.h"
@@ -20,7 +21,7 @@ void sgemm_(const char *ta, const char *tb, const int *m, const int *n, const in
             const float *beta, float *c, const int *ldc);
 #endif
 
-enum { MAX_REPS = 1001, MAX_GROUPS = 8, CHECKED = 200 };
+enum { MAX_GROUPS = 8, CHECKED = 200 };
 #define WEIGHT_BYTES ((size_t)256 << 20)
 
 struct bench_case {
@@ -212,7 +213,7 @@ static void print_row(const struct bench *b, const struct bench_case *c, const c
 }
 
 static void run_case(struct bench *b, const struct bench_case *c) {
-    static double ours[MAX_REPS], packed_ours[MAX_REPS], theirs[MAX_REPS];
+    static double ours[BENCH_MAX_REPS], packed_ours[BENCH_MAX_REPS], theirs[BENCH_MAX_REPS];
     struct call call;
     float *packed[MAX_GROUPS] = {NULL};
     set_call(b, c, &call);
@@ -298,40 +299,16 @@ static void fill(struct bench *b) {
     memset(b->y, 0, y_max * sizeof(float));
 }
 
-static int usage(void) {
-    fprintf(stderr, "usage: gemm_bench [--threads N] [--isa auto|portable|avx2|avx512] [--reps N]\n"
-                    "                  [--case NAME] [--cpu-time]\n");
-    return 2;
-}
-
 int main(int argc, char **argv) {
-    static const char *const isas[] = {"auto", "portable", "avx2", "avx512"};
-    struct bench b = {.clock = CLOCK_MONOTONIC, .reps = 15, .threads = 1};
-    const char *only = "";
-    int32_t isa = EMBED_ISA_AUTO;
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--cpu-time") == 0) {
-            b.clock = CLOCK_THREAD_CPUTIME_ID;
-            continue;
-        }
-        if (strcmp(argv[i], "--threads") == 0)
-            b.threads = atoi(value);
-        else if (strcmp(argv[i], "--reps") == 0)
-            b.reps = atoi(value);
-        else if (strcmp(argv[i], "--case") == 0)
-            only = value;
-        else if (strcmp(argv[i], "--isa") == 0)
-            for (isa = EMBED_ISA_AVX512; isa > 0 && strcmp(value, isas[isa]) != 0;)
-                isa--;
-        else
-            return usage();
-        i++;
-    }
-    if (b.threads < 1 || b.reps < 1 || b.reps > MAX_REPS)
-        return usage();
+    struct bench b = {0};
+    bench_options o;
+    if (!bench_options_read(&o, argc, argv))
+        return 2;
+    b.clock = o.clock;
+    b.reps = o.reps;
+    b.threads = o.threads;
     if (emb_env_init(&b.env, NULL, NULL, NULL) != EMBED_OK ||
-        emb_isa_select(&b.exec.isa, isa) != EMBED_OK ||
+        emb_isa_select(&b.exec.isa, o.isa) != EMBED_OK ||
         emb_pool_create(&b.exec.pool, &b.env, b.threads) != EMBED_OK)
         die("start");
     b.exec.scratch_bytes = emb_round_up(emb_gemm_scratch_bytes(b.exec.isa), EMB_ALIGN);
@@ -345,7 +322,7 @@ int main(int argc, char **argv) {
     printf("case,impl,threads,groups,m,n,k,dtype,layout,reps,best_us,median_us,p90_us,gflop_s,gb_s,"
            "pct_peak,err_of_bound\n");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        if (strstr(cases[i].name, only) != NULL)
+        if (strstr(cases[i].name, o.only) != NULL)
             run_case(&b, &cases[i]);
     return 0;
 }

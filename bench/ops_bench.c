@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench_options.h"
 #include "fma_peak.h"
 #include "kernels/attention/attention.h"
 #include "kernels/embed_lookup/embed_lookup.h"
@@ -21,7 +22,7 @@
 #include "kernels/moe_combine/moe_combine.h"
 #include "kernels/router_topk/router_topk.h"
 
-enum { MAX_REPS = 1001, VOCAB = 30522, EXPERTS = 8, TOP_K = 2, MAX_LEN = 8192 };
+enum { VOCAB = 30522, EXPERTS = 8, TOP_K = 2, MAX_LEN = 8192 };
 
 struct bench {
     emb_env env;
@@ -298,7 +299,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 static void run_case(struct bench *b, const struct bench_case *c) {
-    static double seconds[MAX_REPS];
+    static double seconds[BENCH_MAX_REPS];
     const double tokens = (double)tokens_of(c);
     const double flops = c->flops * tokens * (c->run == run_attention ? c->len : 1);
     const double limit = flops > 0 ? b->peak : measure_copy(b, c->bytes * tokens);
@@ -386,46 +387,22 @@ static void start(struct bench *b, int32_t isa) {
     fill(b);
 }
 
-static int usage(void) {
-    fprintf(stderr, "usage: ops_bench [--threads N] [--isa auto|portable|avx2|avx512] [--reps N]\n"
-                    "                 [--case NAME] [--cpu-time]\n");
-    return 2;
-}
-
 int main(int argc, char **argv) {
-    static const char *const isas[] = {"auto", "portable", "avx2", "avx512"};
-    static struct bench b = {.clock = CLOCK_MONOTONIC, .reps = 15, .threads = 1};
-    const char *only = "";
-    int32_t isa = EMBED_ISA_AUTO;
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--cpu-time") == 0) {
-            b.clock = CLOCK_THREAD_CPUTIME_ID;
-            continue;
-        }
-        if (strcmp(argv[i], "--threads") == 0)
-            b.threads = atoi(value);
-        else if (strcmp(argv[i], "--reps") == 0)
-            b.reps = atoi(value);
-        else if (strcmp(argv[i], "--case") == 0)
-            only = value;
-        else if (strcmp(argv[i], "--isa") == 0)
-            for (isa = EMBED_ISA_AVX512; isa > 0 && strcmp(value, isas[isa]) != 0;)
-                isa--;
-        else
-            return usage();
-        i++;
-    }
-    if (b.threads < 1 || b.reps < 1 || b.reps > MAX_REPS)
-        return usage();
-    start(&b, isa);
+    static struct bench b;
+    bench_options o;
+    if (!bench_options_read(&o, argc, argv))
+        return 2;
+    b.clock = o.clock;
+    b.reps = o.reps;
+    b.threads = o.threads;
+    start(&b, o.isa);
     b.peak = measure_peak(&b);
     printf("# compiler %s, %s, %d threads, fma peak %.1f GFLOP/s\n", __VERSION__, b.exec.isa->name,
            b.threads, b.peak);
     printf("case,impl,threads,texts,tokens,reps,best_us,median_us,p90_us,tok_s,gb_s,gflop_s,"
            "pct_peak,max_err\n");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        if (strstr(cases[i].name, only) != NULL)
+        if (strstr(cases[i].name, o.only) != NULL)
             run_case(&b, &cases[i]);
     return 0;
 }
