@@ -4,7 +4,7 @@
 # far as they are missing, saying so; does nothing if all are there.
 set -eu
 set -- gcc g++ libc6-dev binutils cmake ninja-build pkg-config libxxhash-dev \
-    libopenblas-serial-dev libcmocka-dev "$@"
+    libssl-dev liburing-dev libopenblas-serial-dev libcmocka-dev "$@"
 
 missing=""
 if ! command -v dpkg-query >/dev/null 2>&1; then

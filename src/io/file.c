@@ -97,6 +97,24 @@ fail:
     return st;
 }
 
+embed_status emb_file_read_at(int fd, const char *path, uint64_t offset, void *out, size_t bytes) {
+    char *p = out;
+    while (bytes > 0) {
+        const ssize_t n = pread(fd, p, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return emb_file_fail(path, "cannot read");
+        if (n == 0)
+            return emb_fail(EMBED_ERR_TRUNCATED, "%s: the file ends before byte %llu", path,
+                            (unsigned long long)(offset + bytes));
+        p += n;
+        bytes -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return EMBED_OK;
+}
+
 embed_status emb_file_exists(const char *path, int *exists) {
     struct stat info;
     *exists = 0;

@@ -17,6 +17,9 @@ void emb_file_close(int fd); /* -1 is a no-op */
 embed_status emb_file_read(const char *path, const emb_env *env, size_t max_bytes, size_t padding,
                            char **out, size_t *size);
 
+/* Exactly `bytes` from `offset`; a file that ends before is EMBED_ERR_TRUNCATED. */
+embed_status emb_file_read_at(int fd, const char *path, uint64_t offset, void *out, size_t bytes);
+
 /* *exists = 1 if something of that name is there (of any kind); a path that cannot be looked at for
  * another reason than absence, such as missing permission, is EMBED_ERR_IO. */
 embed_status emb_file_exists(const char *path, int *exists);

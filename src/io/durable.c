@@ -1,0 +1,69 @@
+#define _POSIX_C_SOURCE 200809L
+#include "io/durable.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/file.h"
+
+embed_status emb_durable_write_all(int fd, const void *data, size_t bytes, const char *path) {
+    const char *p = data;
+    while (bytes > 0) {
+        const ssize_t n = write(fd, p, bytes);
+        if (n < 0 && errno != EINTR)
+            return emb_file_fail(path, "cannot write");
+        if (n > 0) {
+            p += n;
+            bytes -= (size_t)n;
+        }
+    }
+    return EMBED_OK;
+}
+
+embed_status emb_durable_write_at(int fd, const void *data, size_t bytes, uint64_t offset,
+                                  const char *path) {
+    const char *p = data;
+    while (bytes > 0) {
+        const ssize_t n = pwrite(fd, p, bytes, (off_t)offset);
+        if (n < 0 && errno != EINTR)
+            return emb_file_fail(path, "cannot write");
+        if (n > 0) {
+            p += n;
+            bytes -= (size_t)n;
+            offset += (uint64_t)n;
+        }
+    }
+    return EMBED_OK;
+}
+
+embed_status emb_durable_sync_dir(const char *path) {
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return emb_file_fail(path, "cannot open");
+    const embed_status st = fsync(fd) != 0 ? emb_file_fail(path, "cannot sync") : EMBED_OK;
+    emb_file_close(fd);
+    return st;
+}
+
+embed_status emb_durable_write(const char *path, const void *data, size_t bytes) {
+    embed_status st = EMBED_OK;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0)
+        return emb_file_fail(path, "cannot create");
+    EMB_TRY(emb_durable_write_all(fd, data, bytes, path));
+    if (fsync(fd) != 0) {
+        st = emb_file_fail(path, "cannot sync");
+        goto fail;
+    }
+    if (close(fd) != 0) {
+        (void)unlink(path);
+        return emb_file_fail(path, "cannot close");
+    }
+    return EMBED_OK;
+fail:
+    (void)close(fd);
+    (void)unlink(path);
+    return st;
+}
