@@ -371,6 +371,57 @@ EMBED_API embed_status embed_quantize_ranges(const float *vectors, size_t n, siz
 EMBED_API embed_status embed_quantize(const float *vectors, size_t n, size_t dim, int32_t output,
                                       const float *ranges, void *out, size_t cap);
 
+/* ------------------------------------------------------------------------------ n-gram tables */
+/* A table holds precomputed vectors of frequent n-grams (f-grams). At each position of a text the
+ * longest f-gram of 2 .. K tokens that ends there and lies wholly inside the text gives its row,
+ * which replaces the token's word embedding before position and type embeddings and layer norm
+ * (or is added to it, if the table says so). No match: the word embedding as always. Special
+ * tokens never take part and end the history; a prompt's tokens are ordinary tokens.
+ * Source  SCONE, arXiv:2502.01637, Algorithm 1; mode "add": Over-Encoding, arXiv:2501.16975 */
+
+typedef struct embed_table embed_table; /* an open table: immutable, shared by threads */
+
+typedef enum embed_table_mode { /* where the rows live while the table is open */
+                                EMBED_TABLE_AUTO = 0, /* lazy */
+                                EMBED_TABLE_LAZY =
+                                    1, /* mapped; pages come when first used, in batched reads */
+                                EMBED_TABLE_POPULATE = 2, /* mapped and read in at open */
+                                EMBED_TABLE_HUGE = 3,     /* copied into private memory, huge pages
+                                                             where the system has them */
+                                EMBED_TABLE_READ = 4 /* never mapped: for file systems where a cut
+                                                        file raises SIGBUS */
+} embed_table_mode;
+
+typedef enum embed_table_io {                          /* how cold rows are brought in */
+                              EMBED_TABLE_IO_AUTO = 0, /* chosen by a probe at open */
+                              EMBED_TABLE_IO_WILLNEED =
+                                  1, /* mmap, MADV_RANDOM, batched MADV_WILLNEED */
+                              EMBED_TABLE_IO_URING = 2, /* io_uring; refused where the kernel or
+                                                           container forbids it */
+                              EMBED_TABLE_IO_PREAD = 3  /* a pool of pread calls */
+} embed_table_io;
+
+/* Flags of embed_table_params.flags */
+#define EMBED_TABLE_ALLOW_MISMATCH 1u /* experiments: made for another model; widths must agree */
+#define EMBED_TABLE_ALLOW_UNSAFE 2u   /* world-writable parts, or parts behind symbolic links */
+
+/* Fill key[32]; a non-zero return refuses. Called during embed_table_open. */
+typedef int32_t (*embed_key_fn)(void *user, unsigned char key[32]);
+
+typedef struct embed_table_params {
+    size_t struct_size;
+    int32_t mode; /* embed_table_mode */
+    int32_t io;   /* embed_table_io */
+    uint32_t flags;
+    int32_t reserved;
+    uint64_t pin_bytes;   /* lock the hottest rows, up to so many bytes, in memory */
+    uint64_t cache_bytes; /* decoded rows kept; 0: 64 MiB; 1: none */
+    const char *key_path; /* file of exactly 32 bytes for an encrypted table */
+    embed_key_fn key;     /* or a callback */
+    void *key_user;
+    const embed_allocator *allocator; /* copied; NULL: malloc */
+} embed_table_params;
+
 /* ---------------------------------------------------------------------------------- operation */
 
 /* one Mixture-of-Experts layer in the last encode call */

@@ -8,8 +8,9 @@ cd "$(dirname "$0")/../.."
 # shellcheck disable=SC2016 # $0 is awk's
 find src kernels -name '*.[ch]' ! -path 'src/third_party/*' | sort | xargs awk '
 BEGIN {
-    allowed["api"] = " model tokenizer io kernels base "
-    allowed["model"] = " tokenizer io kernels base "
+    allowed["api"] = " model ngram tokenizer io kernels base "
+    allowed["model"] = " ngram tokenizer io kernels base "
+    allowed["ngram"] = " io kernels base "
     allowed["tokenizer"] = " io base third_party "
     allowed["io"] = " base third_party "
     allowed["kernels"] = " base "

@@ -1,0 +1,20 @@
+/* ngram_parts: the binary files of a table: opened safely, their headers checked against the
+ * manifest and each other, mapped or read as the residency mode says. */
+#ifndef EMB_NGRAM_NGRAM_PARTS_H
+#define EMB_NGRAM_NGRAM_PARTS_H
+
+#include "ngram/ngram_table.h"
+
+/* Fills index.buckets and parts of a table whose path, manifest, mode and cipher are set. */
+embed_status emb_ngram_parts_open(emb_ngram_table *t, int allow_unsafe);
+void emb_ngram_parts_close(emb_ngram_table *t);
+/* Lock the first rows in memory, up to so many bytes; refused by the system: EMBED_ERR_NOMEM. */
+embed_status emb_ngram_parts_pin(emb_ngram_table *t, uint64_t bytes);
+
+/* Header of a file, checksum included. */
+void emb_ngram_header_seal(emb_ngram_file_header *h);
+embed_status emb_ngram_header_check(const emb_ngram_file_header *h, uint64_t magic,
+                                    const char *name);
+void emb_ngram_part_name(uint32_t part, char out[32]); /* "rows-000.bin" */
+
+#endif

@@ -1,0 +1,188 @@
+#define _DEFAULT_SOURCE
+#include "ngram/ngram_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "io/file.h"
+#include "ngram/ngram_crypt.h"
+#include "ngram/ngram_parts.h"
+
+/* ------------------------------------------------------------------------------ finding it */
+
+/* path itself, or the version its `current` link names. The link holds a plain name, so that a
+ * store can be moved and nobody is led out of it. */
+static embed_status resolve(char **dir, const emb_env *env, const char *path, int allow_unsafe) {
+    embed_status st = EMBED_OK;
+    char *link = NULL, *manifest = NULL, target[256];
+    struct stat info;
+    int exists = 0;
+    *dir = NULL;
+    if (lstat(path, &info) != 0)
+        return emb_file_fail(path, "cannot open");
+    if (S_ISLNK(info.st_mode) && !allow_unsafe)
+        return emb_fail(EMBED_ERR_IO,
+                        "%s: is a symbolic link; name the directory, or set "
+                        "EMBED_TABLE_ALLOW_UNSAFE",
+                        path);
+    EMB_TRY(emb_file_join(env, path, "manifest.json", &manifest));
+    EMB_TRY(emb_file_exists(manifest, &exists));
+    if (exists) {
+        EMB_TRY(emb_strdup(env, path, strlen(path), dir));
+        goto fail;
+    }
+    EMB_TRY(emb_file_join(env, path, "current", &link));
+    const ssize_t n = readlink(link, target, sizeof target - 1);
+    if (n < 0) {
+        st = emb_fail(EMBED_ERR_IO,
+                      "%s: holds neither a manifest.json nor a `current` link: no table", path);
+        goto fail;
+    }
+    target[n] = '\0';
+    if (n == 0 || strchr(target, '/') != NULL || target[0] == '.') {
+        st = emb_fail(EMBED_ERR_IO, "%s: expected a link to a version beside it, found \"%s\"",
+                      link, target);
+        goto fail;
+    }
+    EMB_TRY(emb_file_join(env, path, target, dir));
+fail:
+    emb_free(env, manifest);
+    emb_free(env, link);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------- key */
+
+static embed_status read_key(const emb_env *env, const embed_table_params *params,
+                             const char *table, uint8_t key[32]) {
+    if (params->key != NULL) {
+        if (params->key(params->key_user, key) != 0)
+            return emb_fail(EMBED_ERR_ARG, "%s: the key callback refused", table);
+        return EMBED_OK;
+    }
+    if (params->key_path == NULL)
+        return emb_fail(EMBED_ERR_ARG, "%s: the table is encrypted; expected a key file", table);
+    return emb_ngram_key_read(env, params->key_path, key);
+}
+
+embed_status emb_ngram_key_read(const emb_env *env, const char *path, uint8_t key[32]) {
+    char *bytes = NULL;
+    size_t size = 0;
+    embed_status st = emb_file_read(path, env, 1 << 16, 0, &bytes, &size);
+    if (st == EMBED_OK && size != 32)
+        st = emb_fail(EMBED_ERR_FORMAT, "%s: expected a key of 32 bytes, found %zu", path, size);
+    if (st == EMBED_OK)
+        memcpy(key, bytes, 32);
+    if (bytes != NULL)
+        explicit_bzero(bytes, size);
+    emb_free(env, bytes);
+    return st;
+}
+
+static embed_status unlock(emb_ngram_table *t, const embed_table_params *params) {
+    uint8_t key[32], check[32];
+    if (!t->manifest.encrypted)
+        return EMBED_OK;
+    embed_status st = read_key(&t->env, params, t->path, key);
+    if (st == EMBED_OK)
+        st = emb_ngram_cipher_create(&t->cipher, &t->env, key, t->manifest.salt, check);
+    explicit_bzero(key, sizeof key);
+    if (st == EMBED_OK && memcmp(check, t->manifest.key_check, sizeof check) != 0)
+        st = emb_fail(EMBED_ERR_ARG, "%s: wrong key: it is not the one the table was made with",
+                      t->path);
+    return st;
+}
+
+/* ----------------------------------------------------------------------------- opening */
+
+static embed_status check_manifest(const emb_ngram_table *t) {
+    const emb_ngram_manifest *m = &t->manifest;
+    uint64_t least;
+    if (m->rows > m->keys)
+        return emb_fail(EMBED_ERR_FORMAT, "%s: %" PRIu64 " rows but %" PRIu64 " keys", t->path,
+                        m->rows, m->keys);
+    const embed_status st = emb_ngram_index_buckets(m->keys, 0.9, &least);
+    if (st != EMBED_OK)
+        return st;
+    if (m->keys / EMB_NGRAM_BUCKET_ENTRIES > m->n_buckets)
+        return emb_fail(EMBED_ERR_FORMAT, "%s: %" PRIu64 " keys do not fit %" PRIu64 " buckets",
+                        t->path, m->keys, m->n_buckets);
+    return EMBED_OK;
+}
+
+static embed_status make_special(emb_ngram_table *t) {
+    const emb_ngram_binding *b = &t->manifest.binding;
+    uint64_t *bits;
+    const embed_status st =
+        emb_new_array(&t->env, ((size_t)b->vocab + 63) / 64, sizeof *bits, (void **)&bits);
+    if (st != EMBED_OK)
+        return st;
+    for (int32_t i = 0; i < b->n_special; i++)
+        bits[b->special[i] / 64] |= UINT64_C(1) << (b->special[i] % 64);
+    t->index.special = bits;
+    t->index.vocab = b->vocab;
+    t->index.k = t->manifest.k;
+    t->index.seed = t->manifest.seed;
+    t->index.n_buckets = t->manifest.n_buckets;
+    return EMBED_OK;
+}
+
+embed_status emb_ngram_table_open(emb_ngram_table **out, const emb_env *env, const char *path,
+                                  const embed_table_params *params,
+                                  const emb_ngram_binding *binding) {
+    embed_status st = EMBED_OK;
+    emb_ngram_table *t = NULL;
+    char *manifest = NULL;
+    const int unsafe = (params->flags & EMBED_TABLE_ALLOW_UNSAFE) != 0;
+    *out = NULL;
+    EMB_TRY(emb_new(env, sizeof *t, (void **)&t));
+    t->env = *env;
+    t->refs = 1;
+    t->mode = params->mode != EMBED_TABLE_AUTO ? params->mode : EMBED_TABLE_LAZY;
+    t->io = params->io;
+    EMB_TRY(resolve(&t->path, env, path, unsafe));
+    EMB_TRY(emb_file_join(env, t->path, "manifest.json", &manifest));
+    EMB_TRY(emb_ngram_manifest_read(&t->manifest, env, manifest));
+    EMB_TRY(check_manifest(t));
+    if (binding != NULL && (params->flags & EMBED_TABLE_ALLOW_MISMATCH) == 0)
+        EMB_TRY(emb_ngram_binding_check(&t->manifest, binding, t->path));
+    EMB_TRY(unlock(t, params));
+    EMB_TRY(make_special(t));
+    EMB_TRY(emb_ngram_parts_open(t, unsafe));
+    EMB_TRY(emb_ngram_parts_pin(t, params->pin_bytes));
+    emb_free(env, manifest);
+    *out = t;
+    return EMBED_OK;
+fail:
+    emb_free(env, manifest);
+    emb_ngram_table_release(t);
+    return st;
+}
+
+void emb_ngram_table_retain(emb_ngram_table *t) {
+    __atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
+}
+
+void emb_ngram_table_release(emb_ngram_table *t) {
+    if (t == NULL || __atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    const emb_env env = t->env;
+    emb_ngram_parts_close(t);
+    emb_ngram_cipher_free(t->cipher);
+    emb_free(&env, (void *)(uintptr_t)t->index.special);
+    emb_ngram_manifest_clear(&t->manifest, &env);
+    emb_free(&env, t->projection);
+    emb_free(&env, t->path);
+    emb_free(&env, t);
+}

@@ -1,0 +1,47 @@
+/* ngram_table: an open table: manifest checked, index in memory, row files ready to be read.
+ * Immutable and shared by threads; counted references, so that a version that was swapped out
+ * lives until the last batch that uses it ends. */
+#ifndef EMB_NGRAM_NGRAM_TABLE_H
+#define EMB_NGRAM_NGRAM_TABLE_H
+
+#include "ngram/ngram_index.h"
+#include "ngram/ngram_manifest.h"
+
+#define EMB_NGRAM_MAX_PARTS 1000
+
+/* How row bytes get from disk to us: one row file. */
+typedef struct emb_ngram_part {
+    int fd;
+    const unsigned char *map; /* the whole file, header first; NULL in read mode */
+    uint64_t map_bytes;
+    uint64_t first_row, rows, payload_bytes;
+} emb_ngram_part;
+
+typedef struct emb_ngram_table {
+    emb_env env;
+    int32_t refs; /* atomic builtins */
+    int32_t mode; /* embed_table_mode that is in force */
+    int32_t io;   /* embed_table_io that is in force, chosen by a probe if the caller did not */
+    char *path;   /* the version's directory, symbolic links resolved */
+    emb_ngram_manifest manifest;
+    emb_ngram_index index;
+    emb_ngram_part *parts;
+    int32_t n_parts;
+    uint64_t pinned_rows;            /* a prefix of the rows is locked in memory */
+    struct emb_ngram_cipher *cipher; /* NULL unless encrypted */
+    float *projection;               /* [hidden, width] f32 or NULL */
+    const void *index_map;           /* the mapping that index.buckets lies in */
+    uint64_t index_map_bytes;
+} emb_ngram_table;
+
+/* A key file: exactly 32 bytes. */
+embed_status emb_ngram_key_read(const emb_env *env, const char *path, uint8_t key[32]);
+
+/* params: embed_table_params, already read (api/params.h). binding NULL: not checked. */
+embed_status emb_ngram_table_open(emb_ngram_table **out, const emb_env *env, const char *path,
+                                  const embed_table_params *params,
+                                  const emb_ngram_binding *binding);
+void emb_ngram_table_retain(emb_ngram_table *table);
+void emb_ngram_table_release(emb_ngram_table *table); /* NULL is a no-op */
+
+#endif
