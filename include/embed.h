@@ -422,6 +422,41 @@ typedef struct embed_table_params {
     const embed_allocator *allocator; /* copied; NULL: malloc */
 } embed_table_params;
 
+/* --------------------------------------------------------------------------------- long jobs */
+/* Counting, merging, building and checking run for minutes to hours over files larger than memory.
+ * They share what follows. A job that was killed, cancelled or failed leaves no half-written output
+ * under the output's name; what it has safely done so far lies beside the output or in temp_dir,
+ * and resume = 1 goes on from there and ends with the same bytes as an undisturbed run. */
+
+/* How far a job is. Pointers live during the call. */
+typedef struct embed_job_report {
+    const char *phase;     /* what it is at, such as "count 3-grams" */
+    const char *unit;      /* what done and total count: "tokens", "rows", "bytes" */
+    uint64_t done, total;  /* in this phase; total 0: not known */
+    uint64_t memory_bytes; /* estimates for the whole job: memory at its peak, and */
+    uint64_t disk_bytes;   /* bytes that output and temporary files will take; 0: not known */
+} embed_job_report;
+
+/* Called from the thread that runs the job: once with the estimates before anything is written,
+ * then at each change of phase and a few times a second. A non-zero return ends the job with
+ * EMBED_ERR_CANCELLED. It must not use the handles of the job. */
+typedef int32_t (*embed_job_fn)(void *user, const embed_job_report *report);
+
+/* Part of the params of each job, by value; zeroed memory is the default. */
+typedef struct embed_job {
+    uint64_t memory;      /* bytes the job may use, peak; 0: 1 GiB. Less than it needs at least is
+                             EMBED_ERR_ARG, and the message names the least */
+    const char *temp_dir; /* for files larger than memory; NULL: beside the output */
+    int32_t threads;      /* 0: the CPUs this process may use */
+    int32_t resume;       /* 1: go on where a killed run of the same job stopped; without one to go
+                             on from it starts afresh. What a run with other inputs or other
+                             params left is EMBED_ERR_MISMATCH */
+    embed_job_fn report;  /* or NULL */
+    void *user;
+    const embed_allocator *allocator; /* copied; NULL: malloc */
+    uint64_t reserved[2];             /* 0 */
+} embed_job;
+
 /* ---------------------------------------------------------------------------------- operation */
 
 /* one Mixture-of-Experts layer in the last encode call */

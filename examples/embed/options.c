@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_OPTIONS 32
+#include "units.h"
+
+#define MAX_OPTIONS 40
 #define FIRST_LONG 256 /* getopt value of table entry 0; above every letter */
 
 /* The option on the left, its explanation on the right, lines of it under each other. */
@@ -65,7 +67,64 @@ static int set_choice(const char *who, const option_spec *o, const char *text) {
     return 0;
 }
 
-static int set_option(const char *who, const option_spec *o, const char *text) {
+static int wrong_value(const char *who, const option_spec *o, const char *expected,
+                       const char *text) {
+    fprintf(stderr, "%s: --%s: expected %s, found '%s'\n", who, o->name, expected, text);
+    return 0;
+}
+
+static int set_scaled(const char *who, const option_spec *o, const char *text) {
+    const int is_size = o->kind == OPTION_SIZE;
+    uint64_t value;
+    if (!(is_size ? units_parse_size : units_parse_amount)(text, &value))
+        return wrong_value(who, o, is_size ? UNITS_SIZE_EXPECTED : UNITS_AMOUNT_EXPECTED, text);
+    if (value < (uint64_t)o->least) {
+        char expected[48];
+        snprintf(expected, sizeof expected, "at least %d%s", o->least, is_size ? " bytes" : "");
+        return wrong_value(who, o, expected, text);
+    }
+    *(uint64_t *)o->target = value;
+    return 1;
+}
+
+static int set_share(const char *who, const option_spec *o, const char *text) {
+    char *end;
+    double value = strtod(text, &end);
+    const int percent = *end == '%';
+    if (percent)
+        value /= 100;
+    if (strspn(text, "0123456789.") != (size_t)(end - text) || end == text || end[percent] ||
+        !(value >= 0 && value <= 1))
+        return wrong_value(who, o, "a share from 0% to 100% or from 0 to 1", text);
+    *(double *)o->target = value;
+    return 1;
+}
+
+int option_texts_add(option_texts *texts, char **values, int n) {
+    if (n <= 0)
+        return 1;
+    const char **bigger = realloc(texts->items, (texts->n + (size_t)n) * sizeof *bigger);
+    if (!bigger)
+        return 0;
+    texts->items = bigger;
+    for (int i = 0; i < n; i++)
+        texts->items[texts->n++] = values[i];
+    return 1;
+}
+
+void option_texts_free(option_texts *texts) {
+    free(texts->items);
+    *texts = (option_texts){NULL, 0};
+}
+
+static int add_text(const char *who, const option_spec *o, char *text) {
+    if (option_texts_add(o->target, &text, 1))
+        return 1;
+    fprintf(stderr, "%s: --%s: not enough memory\n", who, o->name);
+    return 0;
+}
+
+static int set_option(const char *who, const option_spec *o, char *text) {
     switch (o->kind) {
     case OPTION_FLAG:
         *(int32_t *)o->target = 1;
@@ -77,6 +136,13 @@ static int set_option(const char *who, const option_spec *o, const char *text) {
         return set_count(who, o, text);
     case OPTION_CHOICE:
         return set_choice(who, o, text);
+    case OPTION_SIZE:
+    case OPTION_AMOUNT:
+        return set_scaled(who, o, text);
+    case OPTION_SHARE:
+        return set_share(who, o, text);
+    case OPTION_TEXTS:
+        return add_text(who, o, text);
     }
     return 0;
 }

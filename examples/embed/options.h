@@ -3,14 +3,26 @@
 #ifndef EMBED_PROGRAM_OPTIONS_H
 #define EMBED_PROGRAM_OPTIONS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum option_kind {
-    OPTION_FLAG,  /* int32_t set to 1 */
-    OPTION_TEXT,  /* const char * */
-    OPTION_COUNT, /* int32_t within [least, most] */
-    OPTION_CHOICE /* int32_t, one of `choices` */
+    OPTION_FLAG,   /* int32_t set to 1 */
+    OPTION_TEXT,   /* const char * */
+    OPTION_COUNT,  /* int32_t within [least, most] */
+    OPTION_CHOICE, /* int32_t, one of `choices` */
+    OPTION_SIZE,   /* uint64_t bytes, at least `least`: 800M, 1.5GiB (units.h) */
+    OPTION_AMOUNT, /* uint64_t things, at least `least`: 5000, 100k, 1.5M (units.h) */
+    OPTION_SHARE,  /* double within [0, 1]: 10% or 0.1 */
+    OPTION_TEXTS   /* option_texts; may be given again and again */
 } option_kind;
+
+/* The values of an option that may be repeated; they point into argv. Starts as {NULL, 0}, ends
+ * with option_texts_free. */
+typedef struct option_texts {
+    const char **items;
+    size_t n;
+} option_texts;
 
 typedef struct option_choice {
     const char *name;
@@ -47,5 +59,10 @@ typedef enum options_result {
  * NULL name. */
 options_result options_parse(const command *cmd, const option_spec *table, int argc, char **argv,
                              int *first);
+
+/* Operands that mean the same as a repeated option (`-i A B C` of a shell's *): n more values; 0 if
+ * memory is short. */
+int option_texts_add(option_texts *texts, char **values, int n);
+void option_texts_free(option_texts *texts);
 
 #endif

@@ -16,6 +16,7 @@ int cmd_tokenize(int argc, char **argv);
 int cmd_similarity(int argc, char **argv);
 int cmd_search(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_ngram(int argc, char **argv); /* has commands of its own, see ngram.h */
 
 /* "<who>: <message>" on stderr; returns EXIT_FAILED or, for tool_usage, EXIT_USAGE. */
 int tool_fail(const char *who, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -49,7 +50,7 @@ extern const option_choice tool_roles[];
 #define OPTION_THREADS(variable)                                                                   \
     {                                                                                              \
         "run", "threads", "N", "worker threads (all CPUs this process may use)", &(variable),      \
-            NULL, OPTION_COUNT, 1, 1024, 0                                                         \
+            NULL, OPTION_COUNT, 1, 1024, 'j'                                                       \
     }
 #define OPTION_BATCH_TOKENS(variable)                                                              \
     {                                                                                              \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # usage: sh tests/lint/sources.sh
-# Limits a reader relies on: files under 600 lines and functions under 80, examples under 100, source
+# Limits a reader relies on: files under 600 lines (embed.h apart, which is the manual) and functions under 80, examples under 100, source
 # basenames unique, no work left open, no file that the top level does not have.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -17,7 +17,7 @@ ours=$(find src kernels include examples bench tests -name '*.[ch]' -o -name '*.
 
 # shellcheck disable=SC2086
 report "Files of 600 lines or more, each probably two concepts:" \
-    "$(wc -l $ours | awk '$2 != "total" && $1 >= 600')"
+    "$(wc -l $ours | awk '$2 != "total" && $2 != "include/embed.h" && $1 >= 600')"
 examples=$(echo "$ours" | grep '^examples/[^/]*$'; find examples -maxdepth 1 -name '*.py')
 # shellcheck disable=SC2086
 report "Examples of 100 lines or more:" "$(wc -l $examples | awk '$2 != "total" && $1 >= 100')"
