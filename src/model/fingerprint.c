@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/dtype.h"
 #include "io/file.h"
 
 #define XXH_INLINE_ALL
@@ -121,6 +122,15 @@ static void add_tensor(void *arg, const char *name, int32_t dtype, const void *d
     add_bytes(arg, data, bytes);
 }
 
+void emb_fingerprint_write(const uint64_t hash[2], char out[EMB_FINGERPRINT_CHARS]) {
+    (void)snprintf(out, EMB_FINGERPRINT_CHARS, "%016" PRIx64 "%016" PRIx64, hash[0], hash[1]);
+}
+
+static void write_digest(const XXH3_state_t *state, char out[EMB_FINGERPRINT_CHARS]) {
+    const XXH128_hash_t h = XXH3_128bits_digest(state);
+    emb_fingerprint_write((const uint64_t[2]){h.high64, h.low64}, out);
+}
+
 static void compute(const embed_model *m, char out[EMB_FINGERPRINT_CHARS]) {
     XXH3_state_t state;
     (void)XXH3_128bits_reset(&state);
@@ -130,9 +140,18 @@ static void compute(const embed_model *m, char out[EMB_FINGERPRINT_CHARS]) {
     add_u64(&state, m->tokenizer_hash[0]);
     add_u64(&state, m->tokenizer_hash[1]);
     emb_weights_visit(&m->weights, add_tensor, &state);
-    const XXH128_hash_t h = XXH3_128bits_digest(&state);
-    (void)snprintf(out, EMB_FINGERPRINT_CHARS, "%016" PRIx64 "%016" PRIx64, (uint64_t)h.high64,
-                   (uint64_t)h.low64);
+    write_digest(&state, out);
+}
+
+static void compute_embedding(const emb_matrix *word, char out[EMB_FINGERPRINT_CHARS]) {
+    const size_t bytes = (size_t)word->rows * (size_t)word->cols * emb_dtype_bytes(word->dtype);
+    XXH3_state_t state;
+    (void)XXH3_128bits_reset(&state);
+    add_u64(&state, (uint64_t)word->dtype);
+    add_u64(&state, (uint64_t)word->rows);
+    add_u64(&state, (uint64_t)word->cols);
+    add_bytes(&state, word->data, bytes);
+    write_digest(&state, out);
 }
 
 void emb_fingerprint_get(embed_model *m, char out[EMB_FINGERPRINT_CHARS]) {
@@ -140,5 +159,13 @@ void emb_fingerprint_get(embed_model *m, char out[EMB_FINGERPRINT_CHARS]) {
     if (m->fingerprint[0] == '\0')
         compute(m, m->fingerprint);
     memcpy(out, m->fingerprint, EMB_FINGERPRINT_CHARS);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+void emb_fingerprint_embedding(embed_model *m, char out[EMB_FINGERPRINT_CHARS]) {
+    pthread_mutex_lock(&m->mutex);
+    if (m->embedding_hash[0] == '\0')
+        compute_embedding(&m->weights.word, m->embedding_hash);
+    memcpy(out, m->embedding_hash, EMB_FINGERPRINT_CHARS);
     pthread_mutex_unlock(&m->mutex);
 }

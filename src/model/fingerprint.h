@@ -10,5 +10,9 @@ embed_status emb_fingerprint_file(uint64_t hash[2], const emb_env *env, const ch
 
 /* The model's fingerprint in hexadecimal, computed by the first call; calls wait for it. */
 void emb_fingerprint_get(embed_model *model, char out[EMB_FINGERPRINT_CHARS]);
+/* The word embedding matrix alone: element type, shape, bytes. Cached in the same way. */
+void emb_fingerprint_embedding(embed_model *model, char out[EMB_FINGERPRINT_CHARS]);
+/* Two words as 32 hexadecimal digits, high half first. */
+void emb_fingerprint_write(const uint64_t hash[2], char out[EMB_FINGERPRINT_CHARS]);
 
 #endif

@@ -46,6 +46,7 @@ static void model_destroy(embed_model *m) {
     emb_free(&m->env, m->packed);
     emb_free(&m->env, m->sin);
     emb_free(&m->env, m->cos);
+    emb_free(&m->env, m->special);
     emb_tokenizer_free(m->tokenizer);
     emb_weights_close(&m->weights, &m->env, &m->config);
     emb_config_clear(&m->config, &m->env);
@@ -101,6 +102,7 @@ static embed_status open_tokenizer(embed_model *m, const char *dir) {
     EMB_TRY(emb_tokenizer_open(&m->tokenizer, &m->env, path));
     EMB_TRY(emb_fingerprint_file(m->tokenizer_hash, &m->env, path));
     EMB_TRY(check_tokenizer(m));
+    EMB_TRY(emb_tokenizer_special_ids(m->tokenizer, &m->env, &m->special, &m->n_special));
 fail:
     emb_free(&m->env, path);
     return st;

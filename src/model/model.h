@@ -25,14 +25,17 @@ struct embed_model {
     float *cos, *sin;           /* [max_tokens, rotary_dim / 2]; NULL without rotary positions */
     float *packed;              /* rearranged weights of all layers, or NULL */
     uint64_t tokenizer_hash[2]; /* of the bytes of tokenizer.json, high half first */
+    int32_t *special;           /* [n_special] ascending ids of special tokens */
+    int32_t n_special;
     int32_t moe_layers;
     int32_t dim; /* width of a vector: after pooling and the dense modules */
     char name[128];
 
     _Atomic int32_t refs;
-    _Atomic(emb_tok_scratch *) idle_scratch; /* kept between calls of embed_tokenize */
-    pthread_mutex_t mutex;                   /* guards the fingerprint below */
-    char fingerprint[EMB_FINGERPRINT_CHARS]; /* "" until first asked for */
+    _Atomic(emb_tok_scratch *) idle_scratch;    /* kept between calls of embed_tokenize */
+    pthread_mutex_t mutex;                      /* guards the fingerprints below */
+    char fingerprint[EMB_FINGERPRINT_CHARS];    /* "" until first asked for */
+    char embedding_hash[EMB_FINGERPRINT_CHARS]; /* of the word embedding matrix; the same */
 };
 
 /* params: complete (struct_size is not looked at). On failure *out is NULL. */

@@ -14,6 +14,7 @@ static embed_status load_token(emb_added_token *t, const emb_env *env, const emb
     EMB_TRY(emb_json_need_bool(doc, item, "lstrip", &t->lstrip));
     EMB_TRY(emb_json_need_bool(doc, item, "rstrip", &t->rstrip));
     EMB_TRY(emb_json_need_bool(doc, item, "normalized", &t->normalized));
+    EMB_TRY(emb_json_get_bool(doc, item, "special", &t->special));
     EMB_TRY(emb_strdup(env, content, t->len, &t->content));
 fail:
     return st;

@@ -13,6 +13,7 @@ typedef struct emb_added_token {
     int32_t single_word;    /* only where no word character is next to it */
     int32_t lstrip, rstrip; /* takes the white space on that side with it */
     int32_t normalized;     /* its normalized form is looked for in normalized text */
+    int32_t special;        /* 1: control token, not text: ends the history of n-grams */
     int32_t replaced;       /* 1: a later entry of the file has its id */
 } emb_added_token;
 

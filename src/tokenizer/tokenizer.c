@@ -24,6 +24,39 @@ int32_t emb_tokenizer_max_length(const emb_tokenizer *tok) {
     return tok->max_length;
 }
 
+/* Insert into the ascending list unless it is there; few tokens are special. */
+static void put_id(int32_t *ids, int32_t *n, int32_t id) {
+    int32_t at = *n;
+    while (at > 0 && ids[at - 1] > id)
+        at--;
+    if (at > 0 && ids[at - 1] == id)
+        return;
+    for (int32_t i = (*n)++; i > at; i--)
+        ids[i] = ids[i - 1];
+    ids[at] = id;
+}
+
+embed_status emb_tokenizer_special_ids(const emb_tokenizer *tok, const emb_env *env, int32_t **ids,
+                                       int32_t *n) {
+    const emb_postprocessor *post = &tok->post;
+    void *block;
+    *n = 0;
+    *ids = NULL;
+    const embed_status st =
+        emb_new_array(env, tok->added.n + post->before.n + post->after.n, sizeof **ids, &block);
+    if (st != EMBED_OK)
+        return st;
+    *ids = block;
+    for (size_t i = 0; i < tok->added.n; i++)
+        if (tok->added.tokens[i].special && !tok->added.tokens[i].replaced)
+            put_id(*ids, n, tok->added.tokens[i].id);
+    for (size_t i = 0; i < post->before.n; i++)
+        put_id(*ids, n, post->before.ids[i]);
+    for (size_t i = 0; i < post->after.n; i++)
+        put_id(*ids, n, post->after.ids[i]);
+    return EMBED_OK;
+}
+
 /* ------------------------------------------------------------------------------------- scratch */
 
 embed_status emb_tok_scratch_create(emb_tok_scratch **out, const emb_env *env) {

@@ -18,6 +18,10 @@ int32_t emb_tokenizer_id(const emb_tokenizer *tok, const char *token, size_t len
 /* How many special tokens the post-processor adds to one text; whether it ends in one. */
 int32_t emb_tokenizer_special_count(const emb_tokenizer *tok);
 int32_t emb_tokenizer_ends_special(const emb_tokenizer *tok);
+/* Ids of the special tokens, ascending, each once: added tokens that the file calls special, and
+ * what the post-processor adds. *ids is the caller's to free with env. */
+embed_status emb_tokenizer_special_ids(const emb_tokenizer *tok, const emb_env *env, int32_t **ids,
+                                       int32_t *n);
 /* truncation.max_length of the file, 0 if none. */
 int32_t emb_tokenizer_max_length(const emb_tokenizer *tok);
 
