@@ -1,0 +1,22 @@
+#include "table_options.h"
+
+const option_choice table_modes[] = {{"lazy", EMBED_TABLE_LAZY},
+                                     {"populate", EMBED_TABLE_POPULATE},
+                                     {"huge", EMBED_TABLE_HUGE},
+                                     {"read", EMBED_TABLE_READ},
+                                     {NULL, 0}};
+const option_choice table_ios[] = {{"willneed", EMBED_TABLE_IO_WILLNEED},
+                                   {"uring", EMBED_TABLE_IO_URING},
+                                   {"pread", EMBED_TABLE_IO_PREAD},
+                                   {NULL, 0}};
+
+void table_options_fill(const table_options *o, embed_table_params *params) {
+    *params = (embed_table_params){.struct_size = sizeof *params};
+    params->mode = o->mode;
+    params->io = o->io;
+    params->flags = (o->allow_mismatch ? EMBED_TABLE_ALLOW_MISMATCH : 0) |
+                    (o->allow_unsafe ? EMBED_TABLE_ALLOW_UNSAFE : 0);
+    params->pin_bytes = o->pin;
+    params->cache_bytes = o->cache ? o->cache : 1; /* 1: none */
+    params->key_path = o->key;
+}
