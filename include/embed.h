@@ -421,6 +421,57 @@ typedef struct embed_table_params {
     void *key_user;
     const embed_allocator *allocator; /* copied; NULL: malloc */
 } embed_table_params;
+#define EMBED_TABLE_PARAMS_INIT                                                                    \
+    { sizeof(embed_table_params), 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+
+typedef enum embed_table_combine {
+    EMBED_TABLE_REPLACE = 0, /* the row takes the place of the word embedding */
+    EMBED_TABLE_ADD = 1      /* the row is added to it */
+} embed_table_combine;
+
+/* an n-gram that has a row */
+typedef struct embed_ngram {
+    int32_t ids[8]; /* in text order; unused ones 0 */
+    int32_t length; /* 2 .. 8; 0: no row */
+    uint32_t count; /* occurrences in the corpus; saturates */
+} embed_ngram;
+
+typedef struct embed_table_info {
+    size_t struct_size;
+    char id[33];     /* 32 hexadecimal digits, the same in all files of the table */
+    int32_t combine; /* embed_table_combine */
+    int32_t k;       /* longest n-gram */
+    int32_t width;   /* floats of a row as stored */
+    int32_t hidden;  /* floats of the word embedding it is made for; another width than the row's
+                        has a projection in between */
+    int32_t vocab;
+    int32_t dtype;    /* embed_dtype of the rows */
+    int32_t mode, io; /* embed_table_mode, embed_table_io in force */
+    int32_t encrypted, parts;
+    uint64_t rows, keys; /* n-grams with a row; entries of the index, which also holds suffixes */
+    uint64_t row_bytes;  /* of one row, its header included */
+    uint64_t index_bytes, rows_bytes; /* of the files */
+    uint64_t pinned_rows;
+    uint64_t rows_by_length[9];
+    char tokenizer[33], embedding[33], model[33]; /* fingerprints of what it was made for */
+    /* free text of whoever made it, living as long as the table; NULL: not stated */
+    const char *path, *corpus, *corpus_date, *licence, *created, *created_by, *parent, *fgram_model;
+    int64_t min_count, min_documents; /* -1: not stated */
+} embed_table_info;
+
+typedef struct embed_table_stats {
+    size_t struct_size;
+    uint64_t positions;
+    uint64_t hits[9];       /* positions by length of their match; [0]: none */
+    uint64_t distinct_rows; /* summed over batches */
+    uint64_t cache_hits;    /* of them, found in the row cache */
+    uint64_t bytes_read;    /* by calls for it; page faults of a mapping are not counted */
+    uint64_t foreign_rows;  /* the index named a row of another n-gram: not used */
+    uint64_t cache_bytes;   /* taken by the row cache */
+    double fetch_seconds;   /* spent looking up and bringing rows */
+    double wait_seconds;    /* spent by the encoder waiting for them */
+    double resident_share;  /* of the mapped rows in memory (mincore); -1: not mapped */
+} embed_table_stats;
 
 /* --------------------------------------------------------------------------------- long jobs */
 /* Counting, merging, building and checking run for minutes to hours over files larger than memory.

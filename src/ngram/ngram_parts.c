@@ -56,7 +56,7 @@ typedef struct opened {
     emb_ngram_file_header header;
 } opened;
 
-static const emb_ngram_file *manifest_file(const emb_ngram_table *t, const char *name) {
+static const emb_ngram_file *manifest_file(const embed_table *t, const char *name) {
     for (size_t i = 0; i < t->manifest.n_files; i++)
         if (strcmp(t->manifest.files[i].name, name) == 0)
             return &t->manifest.files[i];
@@ -64,8 +64,7 @@ static const emb_ngram_file *manifest_file(const emb_ngram_table *t, const char 
 }
 
 /* No symbolic link, nobody else may write to it, and exactly as long as the manifest says. */
-static embed_status open_file(const emb_ngram_table *t, const char *name, int allow_unsafe,
-                              opened *o) {
+static embed_status open_file(const embed_table *t, const char *name, int allow_unsafe, opened *o) {
     struct stat info;
     const emb_ngram_file *f = manifest_file(t, name);
     embed_status st = emb_file_join(&t->env, t->path, name, &o->path);
@@ -98,13 +97,13 @@ fail:
     return st;
 }
 
-static void close_file(const emb_ngram_table *t, opened *o) {
+static void close_file(const embed_table *t, opened *o) {
     emb_file_close(o->fd);
     emb_free(&t->env, o->path);
 }
 
 /* What every header must say; payload and tags must fill the file. */
-static embed_status check_header(const emb_ngram_table *t, const opened *o, uint64_t magic,
+static embed_status check_header(const embed_table *t, const opened *o, uint64_t magic,
                                  uint64_t payload, uint64_t blocks) {
     const emb_ngram_file_header *h = &o->header;
     const uint32_t tag = t->manifest.encrypted ? EMB_NGRAM_TAG_BYTES : 0;
@@ -145,7 +144,7 @@ static embed_status map_file(const opened *o, int populate, const void **out) {
 }
 
 /* The file as the mode says: mapped, or copied into private memory. */
-static embed_status load(const emb_ngram_table *t, const opened *o, int copy, const void **out) {
+static embed_status load(const embed_table *t, const opened *o, int copy, const void **out) {
     void *memory;
     if (!copy)
         return map_file(o, t->mode == EMBED_TABLE_POPULATE, out);
@@ -165,7 +164,7 @@ static uint64_t index_chunks(uint64_t bytes) {
     return (bytes + EMB_NGRAM_INDEX_CHUNK - 1) / EMB_NGRAM_INDEX_CHUNK;
 }
 
-static embed_status decrypt_index(const emb_ngram_table *t, const opened *o, unsigned char *file) {
+static embed_status decrypt_index(const embed_table *t, const opened *o, unsigned char *file) {
     const uint64_t bytes = o->header.payload_bytes;
     unsigned char *payload = file + HEADER;
     const unsigned char *tags = payload + bytes;
@@ -180,7 +179,7 @@ static embed_status decrypt_index(const emb_ngram_table *t, const opened *o, uns
     return st;
 }
 
-static embed_status open_index(emb_ngram_table *t, int allow_unsafe) {
+static embed_status open_index(embed_table *t, int allow_unsafe) {
     embed_status st = EMBED_OK;
     opened o = {.fd = -1};
     const emb_ngram_manifest *m = &t->manifest;
@@ -215,7 +214,7 @@ fail:
 
 /* ---------------------------------------------------------------------------- the rows */
 
-static embed_status open_part(emb_ngram_table *t, uint32_t number, uint64_t first_row,
+static embed_status open_part(embed_table *t, uint32_t number, uint64_t first_row,
                               int allow_unsafe) {
     embed_status st = EMBED_OK;
     opened o = {.fd = -1};
@@ -260,7 +259,7 @@ fail:
     return st;
 }
 
-embed_status emb_ngram_parts_open(emb_ngram_table *t, int allow_unsafe) {
+embed_status emb_ngram_parts_open(embed_table *t, int allow_unsafe) {
     embed_status st = EMBED_OK;
     uint64_t rows = 0;
     EMB_TRY(emb_new_array(&t->env, EMB_NGRAM_MAX_PARTS, sizeof *t->parts, (void **)&t->parts));
@@ -280,7 +279,7 @@ fail:
     return st;
 }
 
-void emb_ngram_parts_close(emb_ngram_table *t) {
+void emb_ngram_parts_close(embed_table *t) {
     for (int32_t i = 0; i < t->n_parts; i++) {
         if (t->parts[i].map != NULL)
             munmap((void *)(uintptr_t)t->parts[i].map, t->parts[i].map_bytes);
@@ -291,7 +290,7 @@ void emb_ngram_parts_close(emb_ngram_table *t) {
     emb_free(&t->env, t->parts);
 }
 
-embed_status emb_ngram_parts_pin(emb_ngram_table *t, uint64_t bytes) {
+embed_status emb_ngram_parts_pin(embed_table *t, uint64_t bytes) {
     for (int32_t i = 0; i < t->n_parts && bytes > 0; i++) {
         const emb_ngram_part *part = &t->parts[i];
         const uint64_t here = bytes < part->payload_bytes ? bytes : part->payload_bytes;

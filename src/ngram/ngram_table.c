@@ -90,7 +90,7 @@ embed_status emb_ngram_key_read(const emb_env *env, const char *path, uint8_t ke
     return st;
 }
 
-static embed_status unlock(emb_ngram_table *t, const embed_table_params *params) {
+static embed_status unlock(embed_table *t, const embed_table_params *params) {
     uint8_t key[32], check[32];
     if (!t->manifest.encrypted)
         return EMBED_OK;
@@ -106,7 +106,7 @@ static embed_status unlock(emb_ngram_table *t, const embed_table_params *params)
 
 /* ----------------------------------------------------------------------------- opening */
 
-static embed_status check_manifest(const emb_ngram_table *t) {
+static embed_status check_manifest(const embed_table *t) {
     const emb_ngram_manifest *m = &t->manifest;
     uint64_t least;
     if (m->rows > m->keys)
@@ -121,7 +121,7 @@ static embed_status check_manifest(const emb_ngram_table *t) {
     return EMBED_OK;
 }
 
-static embed_status make_special(emb_ngram_table *t) {
+static embed_status make_special(embed_table *t) {
     const emb_ngram_binding *b = &t->manifest.binding;
     uint64_t *bits;
     const embed_status st =
@@ -138,19 +138,21 @@ static embed_status make_special(emb_ngram_table *t) {
     return EMBED_OK;
 }
 
-embed_status emb_ngram_table_open(emb_ngram_table **out, const emb_env *env, const char *path,
+embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const char *path,
                                   const embed_table_params *params,
                                   const emb_ngram_binding *binding) {
     embed_status st = EMBED_OK;
-    emb_ngram_table *t = NULL;
+    embed_table *t = NULL;
     char *manifest = NULL;
     const int unsafe = (params->flags & EMBED_TABLE_ALLOW_UNSAFE) != 0;
     *out = NULL;
     EMB_TRY(emb_new(env, sizeof *t, (void **)&t));
     t->env = *env;
-    t->refs = 1;
+    atomic_init(&t->refs, 1);
+    (void)pthread_mutex_init(&t->lock, NULL);
     t->mode = params->mode != EMBED_TABLE_AUTO ? params->mode : EMBED_TABLE_LAZY;
     t->io = params->io;
+    EMB_TRY(emb_isa_select(&t->isa, EMBED_ISA_AUTO));
     EMB_TRY(resolve(&t->path, env, path, unsafe));
     EMB_TRY(emb_file_join(env, t->path, "manifest.json", &manifest));
     EMB_TRY(emb_ngram_manifest_read(&t->manifest, env, manifest));
@@ -170,12 +172,12 @@ fail:
     return st;
 }
 
-void emb_ngram_table_retain(emb_ngram_table *t) {
-    __atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
+void emb_ngram_table_retain(embed_table *t) {
+    atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
 }
 
-void emb_ngram_table_release(emb_ngram_table *t) {
-    if (t == NULL || __atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) > 0)
+void emb_ngram_table_release(embed_table *t) {
+    if (t == NULL || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) > 1)
         return;
     const emb_env env = t->env;
     emb_ngram_parts_close(t);
@@ -184,5 +186,24 @@ void emb_ngram_table_release(emb_ngram_table *t) {
     emb_ngram_manifest_clear(&t->manifest, &env);
     emb_free(&env, t->projection);
     emb_free(&env, t->path);
+    (void)pthread_mutex_destroy(&t->lock);
     emb_free(&env, t);
+}
+
+void emb_ngram_stats_add(emb_ngram_stats *sum, const emb_ngram_stats *more) {
+    sum->positions += more->positions;
+    for (int n = 0; n <= EMB_NGRAM_MAX_K; n++)
+        sum->hits[n] += more->hits[n];
+    sum->distinct_rows += more->distinct_rows;
+    sum->cache_hits += more->cache_hits;
+    sum->bytes_read += more->bytes_read;
+    sum->foreign_rows += more->foreign_rows;
+    sum->fetch_ns += more->fetch_ns;
+    sum->wait_ns += more->wait_ns;
+}
+
+void emb_ngram_table_count(embed_table *t, const emb_ngram_stats *more) {
+    (void)pthread_mutex_lock(&t->lock);
+    emb_ngram_stats_add(&t->totals, more);
+    (void)pthread_mutex_unlock(&t->lock);
 }

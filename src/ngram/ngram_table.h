@@ -1,9 +1,13 @@
 /* ngram_table: an open table: manifest checked, index in memory, row files ready to be read.
- * Immutable and shared by threads; counted references, so that a version that was swapped out
- * lives until the last batch that uses it ends. */
+ * Shared by threads; counted references, so that a version that was swapped out lives until the
+ * last batch that uses it ends. */
 #ifndef EMB_NGRAM_NGRAM_TABLE_H
 #define EMB_NGRAM_NGRAM_TABLE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "kernels/isa.h"
 #include "ngram/ngram_index.h"
 #include "ngram/ngram_manifest.h"
 
@@ -17,12 +21,22 @@ typedef struct emb_ngram_part {
     uint64_t first_row, rows, payload_bytes;
 } emb_ngram_part;
 
-typedef struct emb_ngram_table {
+/* What was looked up and brought in. Numbers are added to, never set. */
+typedef struct emb_ngram_stats {
+    uint64_t positions;
+    uint64_t hits[EMB_NGRAM_MAX_K + 1]; /* by length; [0] counts positions without a match */
+    uint64_t distinct_rows, cache_hits, bytes_read, foreign_rows;
+    uint64_t fetch_ns, wait_ns; /* spent bringing rows; spent by the encoder waiting for them */
+} emb_ngram_stats;
+
+typedef struct emb_ngram_cache emb_ngram_cache; /* ngram_cache.h */
+
+struct embed_table {
     emb_env env;
-    int32_t refs; /* atomic builtins */
+    atomic_int refs;
     int32_t mode; /* embed_table_mode that is in force */
     int32_t io;   /* embed_table_io that is in force, chosen by a probe if the caller did not */
-    char *path;   /* the version's directory, symbolic links resolved */
+    char *path;   /* the version's directory */
     emb_ngram_manifest manifest;
     emb_ngram_index index;
     emb_ngram_part *parts;
@@ -32,16 +46,24 @@ typedef struct emb_ngram_table {
     float *projection;               /* [hidden, width] f32 or NULL */
     const void *index_map;           /* the mapping that index.buckets lies in */
     uint64_t index_map_bytes;
-} emb_ngram_table;
+    const emb_isa *isa;
+    emb_ngram_cache *cache; /* decoded rows; NULL: none */
+    pthread_mutex_t lock;   /* of the totals */
+    emb_ngram_stats totals; /* since open */
+};
 
 /* A key file: exactly 32 bytes. */
 embed_status emb_ngram_key_read(const emb_env *env, const char *path, uint8_t key[32]);
 
 /* params: embed_table_params, already read (api/params.h). binding NULL: not checked. */
-embed_status emb_ngram_table_open(emb_ngram_table **out, const emb_env *env, const char *path,
+embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const char *path,
                                   const embed_table_params *params,
                                   const emb_ngram_binding *binding);
-void emb_ngram_table_retain(emb_ngram_table *table);
-void emb_ngram_table_release(emb_ngram_table *table); /* NULL is a no-op */
+void emb_ngram_table_retain(embed_table *table);
+void emb_ngram_table_release(embed_table *table); /* NULL is a no-op */
+
+/* Add to the table's totals; any thread. emb_ngram_fetch does so itself: this is for wait_ns. */
+void emb_ngram_table_count(embed_table *table, const emb_ngram_stats *more);
+void emb_ngram_stats_add(emb_ngram_stats *sum, const emb_ngram_stats *more);
 
 #endif
