@@ -56,8 +56,17 @@ typedef struct emb_ngram_row_header {
     uint32_t count; /* occurrences in the corpus, saturated */
 } emb_ngram_row_header;
 
+/* An n-gram on its way into a table; also the record of temporary files. */
+typedef struct emb_ngram_fgram {
+    uint32_t ids[EMB_NGRAM_MAX_K]; /* in text order, unused ones zero */
+    uint32_t count;
+    uint8_t length;
+    uint8_t reserved[3];
+} emb_ngram_fgram;
+
 _Static_assert(sizeof(emb_ngram_bucket) == 64, "one cache line");
 _Static_assert(sizeof(emb_ngram_row_header) == 48, "row header");
+_Static_assert(sizeof(emb_ngram_fgram) == 40, "n-gram record");
 _Static_assert(sizeof(emb_ngram_file_header) == 104, "file header");
 
 #endif
