@@ -206,53 +206,74 @@ static void put(emb_ngram_bucket *b, int e, const probe *p, uint32_t row, unsign
     b->meta[e] = (uint8_t)(p->meta | extendable);
 }
 
-static uint64_t hash_suffix(uint64_t seed, const uint32_t *ids, int32_t length, int32_t suffix) {
-    uint64_t h = seed;
+#define GROUP 32 /* insertions in flight */
+
+static probe suffix_probe(const emb_ngram_filler *f, const emb_ngram_fgram *g, int32_t suffix) {
+    uint64_t h = f->seed;
     for (int32_t i = 0; i < suffix; i++)
-        h = emb_ngram_hash_step(h, (int32_t)ids[length - 1 - i]);
-    return h;
+        h = emb_ngram_hash_step(h, (int32_t)g->ids[g->length - 1 - i]);
+    return probe_of(h, f->n_buckets, suffix);
 }
 
-typedef struct filler {
-    emb_ngram_bucket *buckets;
-    uint64_t n_buckets, seed, keys;
-    const uint32_t (*ids)[EMB_NGRAM_MAX_K];
-    const uint8_t *lengths;
-} filler;
-
-static embed_status full(const filler *f) {
+static embed_status full(const emb_ngram_filler *f) {
     return emb_fail(EMBED_ERR_CAPACITY, "index: %llu buckets are full",
                     (unsigned long long)f->n_buckets);
 }
 
-static embed_status insert_key(filler *f, uint32_t row, int *clash) {
-    const int32_t length = f->lengths[row];
-    const probe p =
-        probe_of(hash_suffix(f->seed, f->ids[row], length, length), f->n_buckets, length);
+static embed_status insert_key(emb_ngram_filler *f, const emb_ngram_fgram *g, const probe *p,
+                               uint32_t row) {
     uint64_t at;
     int found;
-    const int e = locate(f->buckets, f->n_buckets, &p, 1, &at, &found);
+    const int e = locate(f->buckets, f->n_buckets, p, 1, &at, &found);
     if (e < 0)
         return full(f);
     if (found) {
-        const uint32_t other = f->buckets[at].row[e];
-        if (f->lengths[other] == length &&
-            memcmp(f->ids[other], f->ids[row], (size_t)length * sizeof(uint32_t)) == 0)
-            return emb_fail(EMBED_ERR_FORMAT, "f-grams: rows %u and %u are the same n-gram", other,
-                            row);
-        *clash = 1;
+        emb_ngram_fgram other;
+        f->same[0] = f->buckets[at].row[e];
+        f->same[1] = row;
+        const embed_status st = f->recall(f->user, f->same[0], &other);
+        if (st != EMBED_OK)
+            return st;
+        if (other.length == g->length && memcmp(other.ids, g->ids, sizeof g->ids) == 0)
+            return emb_fail(EMBED_ERR_FORMAT, "f-grams: rows %u and %u are the same n-gram",
+                            f->same[0], row);
+        f->clash = 1;
         return EMBED_OK;
     }
-    put(&f->buckets[at], e, &p, row, 0);
+    put(&f->buckets[at], e, p, row, 0);
     f->keys++;
     return EMBED_OK;
 }
 
+/* The first `n` n-grams' probes for their suffixes of length - shorter, on their way into cache. */
+static void aim_group(const emb_ngram_filler *f, const emb_ngram_fgram *g, size_t n,
+                      int32_t shorter, probe *probes) {
+    for (size_t i = 0; i < n && i < GROUP; i++) {
+        if (g[i].length < 2 + shorter)
+            continue;
+        probes[i] = suffix_probe(f, &g[i], g[i].length - shorter);
+        __builtin_prefetch(&f->buckets[probes[i].bucket], 1);
+    }
+}
+
+embed_status emb_ngram_filler_add(emb_ngram_filler *f, const emb_ngram_fgram *grams, uint32_t first,
+                                  size_t n) {
+    probe probes[2][GROUP];
+    aim_group(f, grams, n, 0, probes[0]);
+    for (size_t i = 0; i < n && !f->clash; i++) {
+        if (i % GROUP == 0 && n - i > GROUP)
+            aim_group(f, grams + i + GROUP, n - i - GROUP, 0, probes[(i / GROUP + 1) % 2]);
+        const embed_status st =
+            insert_key(f, &grams[i], &probes[i / GROUP % 2][i % GROUP], first + (uint32_t)i);
+        if (st != EMBED_OK)
+            return st;
+    }
+    return EMBED_OK;
+}
+
 /* Mark every proper suffix as extendable, adding those that are missing. */
-static embed_status link_suffixes(filler *f, uint32_t row) {
-    const int32_t length = f->lengths[row];
-    for (int32_t n = length - 1; n >= 2; n--) {
-        const probe p = probe_of(hash_suffix(f->seed, f->ids[row], length, n), f->n_buckets, n);
+static embed_status link_suffixes(emb_ngram_filler *f, const emb_ngram_fgram *g, probe p) {
+    for (int32_t n = g->length - 1;;) {
         uint64_t at;
         int found;
         const int e = locate(f->buckets, f->n_buckets, &p, 1, &at, &found);
@@ -266,27 +287,57 @@ static embed_status link_suffixes(filler *f, uint32_t row) {
             f->keys++;
         } else
             b->meta[e] |= EMB_NGRAM_META_EXTENDABLE;
+        if (--n < 2)
+            return EMBED_OK;
+        p = suffix_probe(f, g, n);
     }
+}
+
+embed_status emb_ngram_filler_link(emb_ngram_filler *f, const emb_ngram_fgram *grams, size_t n) {
+    probe probes[2][GROUP];
+    embed_status st = EMBED_OK;
+    aim_group(f, grams, n, 1, probes[0]);
+    for (size_t i = 0; i < n && st == EMBED_OK; i++) {
+        if (i % GROUP == 0 && n - i > GROUP)
+            aim_group(f, grams + i + GROUP, n - i - GROUP, 1, probes[(i / GROUP + 1) % 2]);
+        if (grams[i].length > 2)
+            st = link_suffixes(f, &grams[i], probes[i / GROUP % 2][i % GROUP]);
+    }
+    return st;
+}
+
+typedef struct arrays {
+    const uint32_t (*ids)[EMB_NGRAM_MAX_K];
+    const uint8_t *lengths;
+} arrays;
+
+static embed_status recall_from_arrays(void *user, uint32_t row, emb_ngram_fgram *out) {
+    const arrays *a = user;
+    *out = (emb_ngram_fgram){.length = a->lengths[row]};
+    memcpy(out->ids, a->ids[row], out->length * sizeof out->ids[0]);
     return EMBED_OK;
 }
 
 embed_status emb_ngram_index_fill(emb_ngram_bucket *buckets, uint64_t n_buckets, uint64_t seed,
                                   const uint32_t (*ids)[EMB_NGRAM_MAX_K], const uint8_t *lengths,
                                   uint32_t n, uint64_t *keys, int *clash) {
-    enum { AHEAD = 16 };
-    filler f = {buckets, n_buckets, seed, 0, ids, lengths};
+    arrays a = {ids, lengths};
+    emb_ngram_filler f = {.buckets = buckets,
+                          .n_buckets = n_buckets,
+                          .seed = seed,
+                          .recall = recall_from_arrays,
+                          .user = &a};
+    emb_ngram_fgram piece[GROUP];
     embed_status st = EMBED_OK;
-    *clash = 0;
     for (int pass = 0; pass < 2; pass++)
-        for (uint32_t row = 0; row < n && st == EMBED_OK && !*clash; row++) {
-            if (n - row > AHEAD) {
-                const uint32_t r = row + AHEAD;
-                const int32_t suffix = lengths[r] - pass;
-                const uint64_t h = hash_suffix(seed, ids[r], lengths[r], suffix);
-                __builtin_prefetch(&buckets[probe_of(h, n_buckets, suffix).bucket], 1);
-            }
-            st = pass == 0 ? insert_key(&f, row, clash) : link_suffixes(&f, row);
+        for (uint32_t row = 0; row < n && st == EMBED_OK && !f.clash; row += GROUP) {
+            const uint32_t here = n - row < GROUP ? n - row : GROUP;
+            for (uint32_t i = 0; i < here; i++)
+                (void)recall_from_arrays(&a, row + i, &piece[i]);
+            st = pass == 0 ? emb_ngram_filler_add(&f, piece, row, here)
+                           : emb_ngram_filler_link(&f, piece, here);
         }
     *keys = f.keys;
+    *clash = f.clash;
     return st;
 }

@@ -40,11 +40,29 @@ uint32_t emb_ngram_index_find(const emb_ngram_index *index, const int32_t *ids, 
 /* Buckets for n keys at the given load (entries used / entries), 0 < load <= 0.9. */
 embed_status emb_ngram_index_buckets(uint64_t keys, double load, uint64_t *n_buckets);
 
-/* Fill zeroed buckets with n-grams (row i = n-gram i), adding path entries for suffixes that are no
- * f-grams. ids: n rows of EMB_NGRAM_MAX_K ids in text order; *keys receives the entries made.
- * *clash is set, and the buckets are unfinished, if two n-grams cannot be told apart: try another
- * seed. Equal n-grams are EMBED_ERR_FORMAT naming both rows; a table that fills up is
- * EMBED_ERR_CAPACITY. The result depends on the arguments alone. */
+/* Filling zeroed buckets with n-grams that stream by twice in row order: first all of them through
+ * _add, then all through _link, which adds path entries for suffixes that are no f-grams. The
+ * result does not depend on the sizes of the pieces. */
+typedef struct emb_ngram_filler {
+    emb_ngram_bucket *buckets;
+    uint64_t n_buckets, seed;
+    uint64_t keys; /* entries made so far */
+    /* An n-gram added before; asked for when two look alike. */
+    embed_status (*recall)(void *user, uint32_t row, emb_ngram_fgram *out);
+    void *user;
+    uint32_t same[2]; /* the rows in question when _add reports equal n-grams */
+    int32_t clash; /* 1: two n-grams cannot be told apart and filling stopped; try another seed */
+    int32_t reserved;
+} emb_ngram_filler;
+/* Errors: EMBED_ERR_FORMAT naming both rows of equal n-grams, EMBED_ERR_CAPACITY if the table is
+ * full, what recall returns. */
+embed_status emb_ngram_filler_add(emb_ngram_filler *f, const emb_ngram_fgram *grams, uint32_t first,
+                                  size_t n);
+embed_status emb_ngram_filler_link(emb_ngram_filler *f, const emb_ngram_fgram *grams, size_t n);
+
+/* All at once, row i = n-gram i. ids: n rows of EMB_NGRAM_MAX_K ids in text order; *keys receives
+ * the entries made, path entries included; *clash as above. The result depends on the arguments
+ * alone. */
 embed_status emb_ngram_index_fill(emb_ngram_bucket *buckets, uint64_t n_buckets, uint64_t seed,
                                   const uint32_t (*ids)[EMB_NGRAM_MAX_K], const uint8_t *lengths,
                                   uint32_t n, uint64_t *keys, int *clash);

@@ -1,0 +1,347 @@
+#define _DEFAULT_SOURCE
+#include "ngram/ngram_writer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "io/durable.h"
+#include "io/file.h"
+#include "ngram/ngram_index.h"
+#include "ngram/ngram_parts.h"
+#include "ngram/ngram_table.h"
+#include "ngram/ngram_writing.h"
+
+#define HEADER EMB_NGRAM_FILE_HEADER_BYTES
+#define DEFAULT_MEMORY (UINT64_C(1) << 30)
+#define PROJECTION "projection.safetensors"
+
+/* ------------------------------------------------------------------------------------ sizes */
+
+typedef struct sizes {
+    emb_ngram_layout layout;
+    uint64_t rows_per_part, memory, disk;
+    double load;
+} sizes;
+
+static embed_status size_up(sizes *s, const emb_ngram_write_params *p, uint64_t rows) {
+    const emb_ngram_layout *want = &p->manifest->layout;
+    const uint64_t part_bytes = p->part_bytes != 0 ? p->part_bytes : EMB_NGRAM_PART_BYTES;
+    const uint64_t tag = p->key != NULL ? EMB_NGRAM_TAG_BYTES : 0;
+    uint64_t buckets;
+    embed_status st = EMBED_OK;
+    s->load = p->load > 0 ? p->load : EMB_NGRAM_LOAD;
+    EMB_TRY(emb_ngram_layout_init(&s->layout, want->width, want->dtype));
+    EMB_TRY(emb_ngram_index_buckets(rows, s->load, &buckets));
+    if (rows >= EMB_NGRAM_NO_ROW)
+        return emb_fail(EMBED_ERR_ARG, "rows: expected fewer than %u, found %" PRIu64,
+                        EMB_NGRAM_NO_ROW, rows);
+    const uint64_t block = s->layout.block_bytes + tag;
+    if (part_bytes < HEADER + block)
+        return emb_fail(EMBED_ERR_ARG, "part size: expected at least %" PRIu64 ", found %" PRIu64,
+                        HEADER + block, part_bytes);
+    s->rows_per_part = (part_bytes - HEADER) / block * s->layout.rows_per_block;
+    const uint64_t parts = (rows + s->rows_per_part - 1) / s->rows_per_part;
+    if (parts > EMB_NGRAM_MAX_PARTS)
+        return emb_fail(EMBED_ERR_ARG,
+                        "part size: %" PRIu64 " bytes make %" PRIu64 " parts, expected at most %d",
+                        part_bytes, parts, EMB_NGRAM_MAX_PARTS);
+    const uint64_t payload = emb_ngram_rows_bytes(&s->layout, rows);
+    s->disk = payload + payload / s->layout.block_bytes * tag + parts * HEADER + HEADER +
+              buckets * sizeof(emb_ngram_bucket) + p->projection_bytes;
+    const uint64_t index = emb_ngram_index_memory(rows, s->load);
+    const uint64_t writing =
+        emb_ngram_rows_memory(&s->layout, rows < s->rows_per_part ? rows : s->rows_per_part);
+    s->memory = index > writing ? index : writing;
+fail:
+    return st;
+}
+
+embed_status emb_ngram_write_estimate(const emb_ngram_write_params *p, uint64_t rows,
+                                      uint64_t *memory, uint64_t *disk) {
+    const uint64_t allowed = p->memory != 0 ? p->memory : DEFAULT_MEMORY;
+    sizes s;
+    const embed_status st = size_up(&s, p, rows);
+    if (st != EMBED_OK)
+        return st;
+    *memory = s.memory;
+    *disk = s.disk;
+    if (s.memory > allowed)
+        return emb_fail(EMBED_ERR_ARG,
+                        "memory: an index of %" PRIu64 " n-grams and the buffers need %" PRIu64
+                        " bytes, allowed are %" PRIu64,
+                        rows, s.memory, allowed);
+    return EMBED_OK;
+}
+
+/* ------------------------------------------------------------------------------------ identity */
+
+static void mix(XXH3_state_t *x, const void *data, size_t bytes) {
+    (void)XXH3_128bits_update(x, &bytes, sizeof bytes); /* lengths keep fields apart */
+    if (bytes > 0)
+        (void)XXH3_128bits_update(x, data, bytes);
+}
+
+static void mix_text(XXH3_state_t *x, const char *text) {
+    mix(x, text != NULL ? text : "\xff", text != NULL ? strlen(text) : 1);
+}
+
+/* A digest of everything that decides the bytes, but not of the date: a run may be resumed on
+ * another day. */
+static void identify(emb_ngram_writing *w) {
+    const emb_ngram_write_params *p = w->params;
+    const emb_ngram_manifest *m = p->manifest;
+    const emb_ngram_provenance *from = &m->provenance;
+    const emb_ngram_binding *b = &m->binding;
+    const int64_t numbers[] = {EMB_NGRAM_VERSION,
+                               m->mode,
+                               m->layout.width,
+                               m->layout.dtype,
+                               b->hidden,
+                               b->vocab,
+                               from->min_count,
+                               from->min_documents,
+                               (int64_t)w->source->rows,
+                               (int64_t)w->rows_per_part,
+                               p->key != NULL};
+    const char *const texts[] = {b->tokenizer,      b->embedding,  b->model,     from->corpus,
+                                 from->corpus_date, from->licence, from->parent, from->created_by,
+                                 from->fgram_model, m->projection};
+    const double load = p->load > 0 ? p->load : EMB_NGRAM_LOAD;
+    XXH3_state_t x;
+    XXH3_128bits_reset(&x);
+    mix(&x, w->source->identity, sizeof w->source->identity);
+    mix(&x, numbers, sizeof numbers);
+    mix(&x, &load, sizeof load);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        mix_text(&x, texts[i]);
+    mix(&x, b->special, (size_t)b->n_special * sizeof *b->special);
+    mix(&x, p->projection, p->projection_bytes);
+    XXH128_canonical_t digest;
+    XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(&x));
+    memcpy(w->manifest.table_id, digest.digest, sizeof w->manifest.table_id);
+}
+
+/* ------------------------------------------------------------------------------------ steps */
+
+embed_status emb_ngram_writing_tell(emb_ngram_writing *w, const char *phase, uint64_t done,
+                                    uint64_t total) {
+    if (w->params->tell == NULL)
+        return EMBED_OK;
+    w->report.phase = phase;
+    w->report.unit = strcmp(phase, "write index") == 0 ? "bytes" : "rows";
+    w->report.done = done;
+    w->report.total = total;
+    return w->params->tell(w->params->tell_user, &w->report);
+}
+
+static embed_status unlink_in(const emb_ngram_writing *w, const char *name) {
+    char *path;
+    const embed_status st = emb_file_join(&w->env, w->partial, name, &path);
+    if (st != EMBED_OK)
+        return st;
+    const int gone = unlink(path) == 0 || errno == ENOENT;
+    const embed_status done = gone ? EMBED_OK : emb_file_fail(path, "cannot remove");
+    emb_free(&w->env, path);
+    return done;
+}
+
+/* Files of ours that a journal does not vouch for. */
+static embed_status remove_files(const emb_ngram_writing *w) {
+    static const char *const names[] = {"index.bin", "manifest.json", PROJECTION};
+    embed_status st = EMBED_OK;
+    char part[32];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        EMB_TRY(unlink_in(w, names[i]));
+    for (uint32_t i = 0; i < EMB_NGRAM_MAX_PARTS; i++) {
+        emb_ngram_part_name(i, part);
+        EMB_TRY(unlink_in(w, part));
+    }
+fail:
+    return st;
+}
+
+/* 1: a table of the same source and params is there already, the work of a run that was killed on
+ * its last step. */
+static embed_status look_for_output(emb_ngram_writing *w, const char *path, int *done) {
+    emb_ngram_manifest there = {0};
+    char *manifest = NULL;
+    int exists;
+    *done = 0;
+    embed_status st = emb_file_exists(path, &exists);
+    if (st != EMBED_OK || !exists)
+        return st;
+    if (w->params->resume && emb_file_join(&w->env, path, "manifest.json", &manifest) == EMBED_OK &&
+        emb_ngram_manifest_read(&there, &w->env, manifest) == EMBED_OK)
+        *done = memcmp(there.table_id, w->manifest.table_id, sizeof there.table_id) == 0;
+    emb_ngram_manifest_clear(&there, &w->env);
+    emb_free(&w->env, manifest);
+    return *done ? EMBED_OK
+                 : emb_fail(EMBED_ERR_IO,
+                            "%s: exists already; tables are never changed: choose another name or "
+                            "remove it",
+                            path);
+}
+
+static embed_status begin(emb_ngram_writing *w) {
+    const emb_ngram_write_params *p = w->params;
+    uint8_t check[32], salt[32] = {0};
+    embed_status st = EMBED_OK;
+    if (mkdir(w->partial, 0755) != 0) {
+        if (errno != EEXIST)
+            return emb_file_fail(w->partial, "cannot create");
+        if (!p->resume)
+            return emb_fail(EMBED_ERR_IO,
+                            "%s: was left by a run that did not end; resume it (--resume), or "
+                            "remove it to begin anew",
+                            w->partial);
+    }
+    if (p->key != NULL)
+        EMB_TRY(emb_ngram_random(salt, sizeof salt));
+    EMB_TRY(emb_ngram_journal_open(&w->journal, &w->env, w->partial, w->manifest.table_id, salt));
+    if (w->journal.fresh)
+        EMB_TRY(remove_files(w));
+    if (p->key != NULL) {
+        memcpy(w->manifest.salt, w->journal.salt, sizeof w->manifest.salt);
+        EMB_TRY(emb_ngram_cipher_create(&w->cipher, &w->env, p->key, w->manifest.salt, check));
+        memcpy(w->manifest.key_check, check, sizeof check);
+        w->manifest.encrypted = 1;
+    }
+fail:
+    return st;
+}
+
+static embed_status write_projection(emb_ngram_writing *w) {
+    const emb_ngram_write_params *p = w->params;
+    emb_ngram_sink sink;
+    if (p->projection == NULL || emb_ngram_journal_find(&w->journal, PROJECTION) != NULL)
+        return EMBED_OK;
+    embed_status st = emb_ngram_sink_open(&sink, w, PROJECTION);
+    if (st != EMBED_OK)
+        return st;
+    st = emb_ngram_sink_put(&sink, p->projection, p->projection_bytes);
+    if (st == EMBED_OK)
+        return emb_ngram_sink_finish(&sink, w);
+    emb_ngram_sink_abandon(&sink, w);
+    return st;
+}
+
+/* The journal's files in the order of the table: index, parts, projection. */
+static embed_status list_files(emb_ngram_writing *w) {
+    const emb_ngram_journal *j = &w->journal;
+    emb_ngram_manifest *m = &w->manifest;
+    const emb_ngram_file *f = emb_ngram_journal_find(j, "index.bin");
+    char part[32];
+    embed_status st = EMBED_OK;
+    EMB_TRY(emb_new_array(&w->env, j->n_files + 1, sizeof *m->files, (void **)&m->files));
+    for (uint32_t i = 0; f != NULL && m->n_files < j->n_files; i++) {
+        m->files[m->n_files++] = *f; /* the name stays the journal's */
+        emb_ngram_part_name(i, part);
+        f = emb_ngram_journal_find(j, part);
+    }
+    if ((f = emb_ngram_journal_find(j, PROJECTION)) != NULL)
+        m->files[m->n_files++] = *f;
+fail:
+    return st;
+}
+
+static embed_status sync_parent(const emb_env *env, const char *path) {
+    char *parent;
+    const char *slash = strrchr(path, '/');
+    const size_t n = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    embed_status st = emb_strdup(env, n > 0 ? path : ".", n > 0 ? n : 1, &parent);
+    if (st == EMBED_OK)
+        st = emb_durable_sync_dir(parent);
+    emb_free(env, parent);
+    return st;
+}
+
+static embed_status finish(emb_ngram_writing *w, const char *path) {
+    char *manifest = NULL;
+    embed_status st = EMBED_OK;
+    EMB_TRY(list_files(w));
+    w->manifest.rows = w->source->rows;
+    EMB_TRY(unlink_in(w, "manifest.json"));
+    EMB_TRY(emb_file_join(&w->env, w->partial, "manifest.json", &manifest));
+    EMB_TRY(emb_ngram_manifest_write(&w->manifest, &w->env, manifest));
+    EMB_TRY(unlink_in(w, EMB_NGRAM_JOURNAL_NAME));
+    EMB_TRY(emb_durable_sync_dir(w->partial));
+    if (rename(w->partial, path) != 0) {
+        st = emb_file_fail(path, "cannot rename to it");
+        goto fail;
+    }
+    EMB_TRY(sync_parent(&w->env, path));
+fail:
+    emb_free(&w->env, manifest);
+    return st;
+}
+
+static embed_status write_all(emb_ngram_writing *w, const char *path) {
+    embed_status st = EMBED_OK;
+    int done;
+    EMB_TRY(emb_ngram_write_estimate(w->params, w->source->rows, &w->report.memory_bytes,
+                                     &w->report.disk_bytes));
+    EMB_TRY(emb_ngram_writing_tell(w, "begin", 0, w->source->rows));
+    EMB_TRY(look_for_output(w, path, &done));
+    if (done)
+        return EMBED_OK;
+    EMB_TRY(begin(w));
+    EMB_TRY(emb_ngram_write_index(w));
+    EMB_TRY(emb_ngram_write_rows(w));
+    EMB_TRY(write_projection(w));
+    EMB_TRY(finish(w, path));
+fail:
+    /* The inputs are wrong: nothing of this can be gone on with. */
+    if (st == EMBED_ERR_FORMAT && w->journal.path != NULL) {
+        (void)remove_files(w);
+        (void)unlink_in(w, EMB_NGRAM_JOURNAL_NAME);
+        (void)rmdir(w->partial);
+    }
+    return st;
+}
+
+embed_status emb_ngram_write(const emb_env *env, const char *path,
+                             const emb_ngram_write_params *params, const emb_ngram_source *source) {
+    emb_ngram_writing *w = NULL;
+    sizes s;
+    char *output = NULL;
+    embed_status st = EMBED_OK;
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') /* "table/" names the same directory as "table" */
+        n--;
+    EMB_TRY(size_up(&s, params, source->rows));
+    EMB_TRY(emb_new(env, sizeof *w, (void **)&w));
+    w->env = *env;
+    w->params = params;
+    w->source = source;
+    w->manifest = *params->manifest;
+    w->manifest.files = NULL;
+    w->manifest.n_files = 0;
+    w->manifest.layout = s.layout;
+    w->rows_per_part = s.rows_per_part;
+    w->journal.fd = -1;
+    identify(w);
+    EMB_TRY(emb_strdup(env, path, n, &output));
+    EMB_TRY(emb_alloc(env, n + sizeof ".partial", (void **)&w->partial));
+    (void)snprintf(w->partial, n + sizeof ".partial", "%s.partial", output);
+    EMB_TRY(
+        emb_pool_create(&w->pool, env, params->threads > 0 ? params->threads : emb_usable_cpus()));
+    EMB_TRY(write_all(w, output));
+fail:
+    if (w != NULL) {
+        emb_pool_free(w->pool);
+        emb_ngram_cipher_free(w->cipher);
+        emb_free(env, w->manifest.files);
+        emb_ngram_journal_close(&w->journal, env);
+        emb_free(env, w->partial);
+    }
+    emb_free(env, w);
+    emb_free(env, output);
+    return st;
+}
