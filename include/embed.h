@@ -473,6 +473,54 @@ typedef struct embed_table_stats {
     double resident_share;  /* of the mapped rows in memory (mincore); -1: not mapped */
 } embed_table_stats;
 
+/* Open a table, or the version that the `current` link of a store names. Only manifest and index
+ * are read; the index is checked whole. A table's rows never change while it is open: publish a new
+ * version beside it and open that.
+ *   model   what it will be used with, or NULL: checked when the table is attached to a context
+ *   params  NULL: all defaults
+ * Errors  _MISMATCH: made for another tokenizer, word embedding matrix or width (the message names
+ *         both sides), or files of several tables mixed; _FORMAT: changed bits, foreign
+ *         files; _TRUNCATED; _UNSUPPORTED: a newer format, or an io that this system refuses;
+ *         _IO: also files, or a directory, that anyone may write to, or behind symbolic links;
+ *         _ARG: wrong key, or none; _NOMEM: also pin_bytes over the limit on locked memory */
+EMBED_API embed_status embed_table_open(embed_table **out, const char *path, embed_model *model,
+                                        const embed_table_params *params);
+/* NULL is a no-op. Contexts and tickets that use the table keep it alive. */
+EMBED_API void embed_table_free(embed_table *table);
+
+EMBED_API embed_status embed_table_get_info(const embed_table *table, embed_table_info *info);
+/* Totals since the table was opened, all contexts and calls together. */
+EMBED_API embed_status embed_table_get_stats(embed_table *table, embed_table_stats *stats);
+
+/* Longest match at each position of n texts by the rule above, from the index alone: no row is
+ * read, so once in some 10^10 positions it names a row of another n-gram, which embed_encode would
+ * have noticed (compare embed_table_fetch's ngrams to be certain).
+ *   texts          any ids; ids outside the vocabulary match nothing
+ *   rows, lengths  [positions of all texts, one after the other]; -1 and 0 where nothing matches
+ *   cap            of either, in positions
+ * Errors  _CAPACITY, _NOMEM     Threads  any number per table */
+EMBED_API embed_status embed_table_lookup(const embed_table *table, const embed_ids *texts,
+                                          size_t n, int64_t *rows, int32_t *lengths, size_t cap);
+
+/* Vectors of rows as stored, widened to float, before any projection; each row is checked.
+ *   rows    [n] row numbers, in any order; -1 gives zeros
+ *   out     [n, width], or NULL: only ngrams; cap in floats
+ *   ngrams  [n] whose row it is, or NULL
+ * Errors  _ARG: no such row; _CAPACITY; _FORMAT: a corrupt row, naming part and row; _TRUNCATED (in
+ *         mode read; a mapped file that is cut raises SIGBUS); _IO, _NOMEM
+ * Threads any number per table */
+EMBED_API embed_status embed_table_fetch(embed_table *table, const int64_t *rows, size_t n,
+                                         float *out, size_t cap, embed_ngram *ngrams);
+
+/* Have rows brought into memory (page cache or row cache) by a thread of the table. Returns at
+ * once; rows are copied. Each ticket must be waited for, which frees it.
+ * Errors  _ARG: no such row; _NOMEM, _THREAD */
+typedef struct embed_table_ticket embed_table_ticket;
+EMBED_API embed_status embed_table_prefetch(embed_table *table, const int64_t *rows, size_t n,
+                                            embed_table_ticket **ticket);
+/* Wait until the ticket's rows are there, and free it; the status is that of the fetch. */
+EMBED_API embed_status embed_table_wait(embed_table_ticket *ticket);
+
 /* --------------------------------------------------------------------------------- long jobs */
 /* Counting, merging, building and checking run for minutes to hours over files larger than memory.
  * They share what follows. A job that was killed, cancelled or failed leaves no half-written output
@@ -507,6 +555,12 @@ typedef struct embed_job {
     const embed_allocator *allocator; /* copied; NULL: malloc */
     uint64_t reserved[2];             /* 0 */
 } embed_job;
+
+/* Bring the hottest `bytes` of a table's rows into memory, 0: all of them. In modes that read, as
+ * many as the row cache holds.   report  may be NULL; bytes done and to do.   Errors  as
+ * embed_table_fetch, _CANCELLED */
+EMBED_API embed_status embed_table_warm(embed_table *table, uint64_t bytes, embed_job_fn report,
+                                        void *user);
 
 /* ---------------------------------------------------------------------------------- operation */
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "io/file.h"
+#include "ngram/ngram_cache.h"
 #include "ngram/ngram_crypt.h"
 #include "ngram/ngram_parts.h"
 #include "ngram/ngram_rowset.h"
@@ -146,10 +147,21 @@ fail:
 
 static embed_status bring_set(emb_ngram_fetcher *f, emb_ngram_rowset *set, emb_ngram_stats *stats) {
     embed_status st = EMBED_OK;
+    embed_table *t = f->table;
     EMB_TRY(make_room(f, set->n));
     stats->distinct_rows += set->n;
-    for (size_t i = 0; i < set->n; i++)
-        EMB_TRY(bring_row(f, set->rows[i], f->used + i, stats));
+    for (size_t i = 0; i < set->n; i++) {
+        const size_t slot = f->used + i;
+        float *vector = f->vectors + slot * f->stride;
+        if (t->cache != NULL &&
+            emb_ngram_cache_get(t->cache, set->rows[i], &f->headers[slot], vector)) {
+            stats->cache_hits++;
+            continue;
+        }
+        EMB_TRY(bring_row(f, set->rows[i], slot, stats));
+        if (t->cache != NULL)
+            emb_ngram_cache_put(t->cache, set->rows[i], &f->headers[slot], vector);
+    }
     f->used += set->n;
 fail:
     return st;
@@ -241,7 +253,8 @@ embed_status emb_ngram_fetch_rows(emb_ngram_fetcher *f, const uint32_t *rows, si
     EMB_TRY(bring_set(f, &f->set, &here));
     for (size_t i = 0; i < n; i++) {
         const uint32_t slot = f->set.slots[i];
-        vectors[i] = slot == EMB_NGRAM_NO_SLOT ? NULL : f->vectors + (size_t)slot * f->stride;
+        if (vectors != NULL)
+            vectors[i] = slot == EMB_NGRAM_NO_SLOT ? NULL : f->vectors + (size_t)slot * f->stride;
         if (headers != NULL)
             headers[i] = slot == EMB_NGRAM_NO_SLOT ? NULL : &f->headers[slot];
     }

@@ -26,7 +26,7 @@ embed_status emb_ngram_fetch(emb_ngram_fetcher *fetcher, const int32_t *ids, con
                              size_t texts, const float **rows, emb_ngram_stats *stats);
 
 /* The same for rows by number (EMB_NGRAM_NO_ROW: NULL). vectors[i] points to `width` floats, not
- * projected, headers[i] (or headers NULL) to the row's header. */
+ * projected, headers[i] to the row's header; each may be NULL: not wanted. */
 embed_status emb_ngram_fetch_rows(emb_ngram_fetcher *fetcher, const uint32_t *rows, size_t n,
                                   const float **vectors, const emb_ngram_row_header **headers,
                                   emb_ngram_stats *stats);

@@ -16,8 +16,12 @@
 #include <xxhash.h>
 
 #include "io/file.h"
+#include "ngram/ngram_cache.h"
 #include "ngram/ngram_crypt.h"
 #include "ngram/ngram_parts.h"
+#include "ngram/ngram_service.h"
+
+#define DEFAULT_CACHE_BYTES ((uint64_t)64 << 20)
 
 /* ------------------------------------------------------------------------------ finding it */
 
@@ -138,6 +142,14 @@ static embed_status make_special(embed_table *t) {
     return EMBED_OK;
 }
 
+/* Rows that are decoded straight from memory would only be copied once more. */
+static embed_status make_cache(embed_table *t, uint64_t bytes) {
+    if (t->n_parts == 0 || (t->parts[0].map != NULL && t->cipher == NULL))
+        return EMBED_OK;
+    return emb_ngram_cache_create(&t->cache, &t->env, bytes == 0 ? DEFAULT_CACHE_BYTES : bytes,
+                                  t->manifest.layout.width);
+}
+
 embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const char *path,
                                   const embed_table_params *params,
                                   const emb_ngram_binding *binding) {
@@ -163,6 +175,8 @@ embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const c
     EMB_TRY(make_special(t));
     EMB_TRY(emb_ngram_parts_open(t, unsafe));
     EMB_TRY(emb_ngram_parts_pin(t, params->pin_bytes));
+    EMB_TRY(make_cache(t, params->cache_bytes));
+    EMB_TRY(emb_ngram_service_create(&t->service, t));
     emb_free(env, manifest);
     *out = t;
     return EMBED_OK;
@@ -180,6 +194,8 @@ void emb_ngram_table_release(embed_table *t) {
     if (t == NULL || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) > 1)
         return;
     const emb_env env = t->env;
+    emb_ngram_service_free(t->service);
+    emb_ngram_cache_free(t->cache);
     emb_ngram_parts_close(t);
     emb_ngram_cipher_free(t->cipher);
     emb_free(&env, (void *)(uintptr_t)t->index.special);
@@ -205,5 +221,11 @@ void emb_ngram_stats_add(emb_ngram_stats *sum, const emb_ngram_stats *more) {
 void emb_ngram_table_count(embed_table *t, const emb_ngram_stats *more) {
     (void)pthread_mutex_lock(&t->lock);
     emb_ngram_stats_add(&t->totals, more);
+    (void)pthread_mutex_unlock(&t->lock);
+}
+
+void emb_ngram_table_totals(embed_table *t, emb_ngram_stats *totals) {
+    (void)pthread_mutex_lock(&t->lock);
+    *totals = t->totals;
     (void)pthread_mutex_unlock(&t->lock);
 }

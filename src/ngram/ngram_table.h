@@ -29,8 +29,6 @@ typedef struct emb_ngram_stats {
     uint64_t fetch_ns, wait_ns; /* spent bringing rows; spent by the encoder waiting for them */
 } emb_ngram_stats;
 
-typedef struct emb_ngram_cache emb_ngram_cache; /* ngram_cache.h */
-
 struct embed_table {
     emb_env env;
     atomic_int refs;
@@ -47,9 +45,10 @@ struct embed_table {
     const void *index_map;           /* the mapping that index.buckets lies in */
     uint64_t index_map_bytes;
     const emb_isa *isa;
-    emb_ngram_cache *cache; /* decoded rows; NULL: none */
-    pthread_mutex_t lock;   /* of the totals */
-    emb_ngram_stats totals; /* since open */
+    struct emb_ngram_cache *cache;     /* decoded rows; NULL: none */
+    struct emb_ngram_service *service; /* of the public calls */
+    pthread_mutex_t lock;              /* of the totals */
+    emb_ngram_stats totals;            /* since open */
 };
 
 /* A key file: exactly 32 bytes. */
@@ -64,6 +63,7 @@ void emb_ngram_table_release(embed_table *table); /* NULL is a no-op */
 
 /* Add to the table's totals; any thread. emb_ngram_fetch does so itself: this is for wait_ns. */
 void emb_ngram_table_count(embed_table *table, const emb_ngram_stats *more);
+void emb_ngram_table_totals(embed_table *table, emb_ngram_stats *totals);
 void emb_ngram_stats_add(emb_ngram_stats *sum, const emb_ngram_stats *more);
 
 #endif
