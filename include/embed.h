@@ -29,22 +29,24 @@
  *     embed_last_error().
  *   - Same text, same bits: a text's vector does not depend on the other texts of the call, on
  *     their order, on batch_tokens, on the number of threads or on which of the implementations
- *     (embed_model_params.isa) runs. Vectors of different builds of this library, or of different
- *     `fingerprint`s, are not comparable bit for bit.
+ *     (embed_model_params.isa) runs; it does depend on the n-gram table, if one is attached.
+ * Vectors of different builds of this library, or of different `fingerprint`s, are not comparable
+ * bit for bit.
  *
  * THREADS  An embed_model is immutable and may be used by any number of threads. An embed_context
- *   belongs to one thread at a time (a second call meanwhile is EMBED_ERR_ARG); contexts of one
- *   model run in parallel. A context keeps its model alive, so the order of frees never matters.
- * ERRORS   Every call that can fail returns an embed_status and, unless it is EMBED_OK, leaves a
- *   sentence in embed_last_error() of the calling thread. Output buffers are then unspecified,
- *   handles stay usable, and a failed open or create sets *out to NULL and leaves nothing to free.
- *   Each call may return EMBED_ERR_ARG (NULL or senseless argument) and EMBED_ERR_ABI (a params
- *   struct of a newer header uses a field or flag that this library does not know, or struct_size
- *   was not set). Where one text of many is at fault, the message names its index.
- * PARAMS   A params struct starts with struct_size = sizeof of the struct; zero in any other field
- *   means the default, so zeroed memory with struct_size set is the default (the _INIT macros only
- *   say the same), and a NULL params pointer means all defaults. Structs grow at their end, and
- *   `reserved` stays 0. Pointers in params are borrowed for the call unless said otherwise.
+ *   belongs to one thread at a time (a second call meanwhile is EMBED_ERR_ARG; only
+ *   embed_context_set_table may come from another); contexts of one model run in parallel. A
+ * context keeps its model alive, so the order of frees never matters. ERRORS   Every call that can
+ * fail returns an embed_status and, unless it is EMBED_OK, leaves a sentence in embed_last_error()
+ * of the calling thread. Output buffers are then unspecified, handles stay usable, and a failed
+ * open or create sets *out to NULL and leaves nothing to free. Each call may return EMBED_ERR_ARG
+ * (NULL or senseless argument) and EMBED_ERR_ABI (a params struct of a newer header uses a field or
+ * flag that this library does not know, or struct_size was not set). Where one text of many is at
+ * fault, the message names its index. PARAMS   A params struct starts with struct_size = sizeof of
+ * the struct; zero in any other field means the default, so zeroed memory with struct_size set is
+ * the default (the _INIT macros only say the same), and a NULL params pointer means all defaults.
+ * Structs grow at their end, and `reserved` stays 0. Pointers in params are borrowed for the call
+ * unless said otherwise.
  *
  * Licence: Apache-2.0. */
 #ifndef EMBED_H
@@ -108,6 +110,7 @@ EMBED_API const char *embed_last_error(void);
 
 typedef struct embed_model embed_model;     /* an open checkpoint: immutable, shared by threads */
 typedef struct embed_context embed_context; /* scratch memory and worker threads: one user */
+typedef struct embed_table embed_table;     /* an open n-gram table: immutable, shared by threads */
 
 /* UTF-8 bytes, not NUL-terminated; NUL bytes are ordinary bytes */
 typedef struct embed_text {
@@ -247,13 +250,15 @@ typedef struct embed_context_params {
     int32_t threads;      /* 0: the CPUs this process may use (affinity and cgroup quota) */
     int32_t batch_tokens; /* tokens per forward pass; 0: 4096. A single text longer than this is a
                              batch of its own */
+    embed_table *table;   /* n-gram table whose rows encoding uses, kept alive by the context; NULL:
+                             none. See embed_context_set_table */
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT                                                                  \
-    { sizeof(embed_context_params), 0, 0 }
+    { sizeof(embed_context_params), 0, 0, NULL }
 
 /* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
  * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.
- * Errors  _NOMEM, _THREAD */
+ * Errors  _NOMEM, _THREAD, _MISMATCH (table) */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
                                             const embed_context_params *params);
 EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
@@ -378,8 +383,6 @@ EMBED_API embed_status embed_quantize(const float *vectors, size_t n, size_t dim
  * (or is added to it, if the table says so). No match: the word embedding as always. Special
  * tokens never take part and end the history; a prompt's tokens are ordinary tokens.
  * Source  SCONE, arXiv:2502.01637, Algorithm 1; mode "add": Over-Encoding, arXiv:2501.16975 */
-
-typedef struct embed_table embed_table; /* an open table: immutable, shared by threads */
 
 typedef enum embed_table_mode { /* where the rows live while the table is open */
                                 EMBED_TABLE_AUTO = 0, /* lazy */
@@ -520,6 +523,29 @@ EMBED_API embed_status embed_table_prefetch(embed_table *table, const int64_t *r
                                             embed_table_ticket **ticket);
 /* Wait until the ticket's rows are there, and free it; the status is that of the fetch. */
 EMBED_API embed_status embed_table_wait(embed_table_ticket *ticket);
+
+/* Encode with this table from the next call on; NULL: without one. A call that runs meanwhile keeps
+ * the table it began with, and a table that was swapped out lives until the last batch that uses it
+ * has ended, so a new version can be put in place of the old one while texts are encoded:
+ *     embed_table_open(&table, "store", model, NULL);
+ *     embed_context_set_table(ctx, table);
+ *     embed_table_free(table);                       (the context keeps it)
+ *   While a batch is in the encoder, a thread of the context finds and fetches the rows of the two
+ *   batches after it. A row that cannot be read or fails its checksum fails the call that needs it,
+ *   never changes a vector silently; the context stays usable.
+ *   A table changes vectors: for the same text they agree bit for bit among all calls with tables
+ * of the same embed_table_info.id, whatever the mode, io, cache, batches and threads, but not with
+ *   those of another table or of none. embed_model_fingerprint knows nothing of tables: store
+ *   embed_table_info.id beside it wherever vectors are kept.
+ * Errors  _MISMATCH (made for another model, or of another width; both sides named), _NOMEM,
+ *         _THREAD; the old table then stays
+ * Threads any, at any time; the one exception from the rule that a context has one user */
+EMBED_API embed_status embed_context_set_table(embed_context *ctx, embed_table *table);
+
+/* What the last encode call of this context did with its table; zeros if it had none. What belongs
+ * to the table and to no call is left out: cache_bytes is 0, resident_share -1. */
+EMBED_API embed_status embed_context_get_table_stats(const embed_context *ctx,
+                                                     embed_table_stats *stats);
 
 /* --------------------------------------------------------------------------------- long jobs */
 /* Counting, merging, building and checking run for minutes to hours over files larger than memory.

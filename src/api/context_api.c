@@ -1,5 +1,6 @@
 #include "api/params.h"
 #include "model/context.h"
+#include "model/ngram_binding.h"
 
 /* The caller's params with defaults filled in. */
 static embed_status read_params(embed_context_params *p, const embed_context_params *params) {
@@ -30,8 +31,10 @@ embed_status embed_context_create(embed_context **out, embed_model *model,
     *out = NULL;
     if (model == NULL)
         return emb_fail(EMBED_ERR_ARG, "model: NULL");
-    const embed_status st = read_params(&p, params);
-    return st != EMBED_OK ? st : emb_context_create(out, model, p.threads, p.batch_tokens);
+    embed_status st = read_params(&p, params);
+    if (st == EMBED_OK && p.table != NULL)
+        st = emb_ngram_binding_fits(model, p.table);
+    return st != EMBED_OK ? st : emb_context_create(out, model, p.table, p.threads, p.batch_tokens);
 }
 
 void embed_context_free(embed_context *ctx) {
@@ -48,7 +51,7 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", model == NULL ? "model" : "bytes");
     EMB_TRY(read_params(&p, params));
     EMB_TRY(emb_plan_make(&plan, model, p.threads, p.batch_tokens, p.batch_tokens));
-    EMB_TRY(emb_context_plan_bytes(&plan, model, bytes));
+    EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, bytes));
     EMB_TRY(emb_tok_scratch_create(&scratch, &model->base)); /* as each thread will have */
     *bytes += emb_tok_scratch_bytes(scratch) * (uint64_t)p.threads;
     emb_tok_scratch_free(scratch);
@@ -57,11 +60,38 @@ fail:
 }
 
 uint64_t embed_context_bytes(const embed_context *ctx) {
-    return ctx == NULL ? 0 : emb_context_bytes(ctx);
+    /* The lock inside is the only thing that changes. */
+    return ctx == NULL ? 0 : emb_context_bytes((embed_context *)ctx);
 }
 
 int32_t embed_context_threads(const embed_context *ctx) {
     return ctx == NULL ? 0 : ctx->forward.plan.threads;
+}
+
+embed_status embed_context_set_table(embed_context *ctx, embed_table *table) {
+    if (ctx == NULL)
+        return emb_fail(EMBED_ERR_ARG, "ctx: NULL");
+    const embed_status st = table != NULL ? emb_ngram_binding_fits(ctx->model, table) : EMBED_OK;
+    return st != EMBED_OK ? st : emb_context_set_table(ctx, table);
+}
+
+embed_status embed_context_get_table_stats(const embed_context *ctx, embed_table_stats *stats) {
+    if (ctx == NULL || stats == NULL)
+        return emb_fail(EMBED_ERR_ARG, "%s: NULL", ctx == NULL ? "ctx" : "stats");
+    const emb_ngram_stats *s = &ctx->table_stats;
+    embed_table_stats ours = {
+        .positions = s->positions,
+        .distinct_rows = s->distinct_rows,
+        .cache_hits = s->cache_hits,
+        .bytes_read = s->bytes_read,
+        .foreign_rows = s->foreign_rows,
+        .fetch_seconds = 1e-9 * (double)s->fetch_ns,
+        .wait_seconds = 1e-9 * (double)s->wait_ns,
+        .resident_share = -1,
+    };
+    for (int i = 0; i <= EMB_NGRAM_MAX_K; i++)
+        ours.hits[i] = s->hits[i];
+    return emb_params_write(stats, &ours, sizeof ours, "embed_table_stats");
 }
 
 embed_status embed_get_expert_stats(const embed_context *ctx, int32_t i,

@@ -9,11 +9,13 @@ static embed_status check_handle(embed_context *ctx) {
         return emb_fail(EMBED_ERR_ARG, "ctx: NULL");
     if (atomic_flag_test_and_set(&ctx->busy))
         return emb_fail(EMBED_ERR_ARG, "ctx: in use by another call; use one context per thread");
+    emb_context_begin(ctx);
     return EMBED_OK;
 }
 
 /* Calls between check_handle and this own the context. */
 static embed_status release(embed_context *ctx, embed_status st) {
+    emb_context_end(ctx);
     atomic_flag_clear(&ctx->busy);
     return st;
 }
@@ -136,7 +138,7 @@ static embed_status encode_tokens(embed_context *ctx, const embed_text *text,
                                   int32_t *ids, size_t *n_tokens) {
     embed_status st = EMBED_OK;
     embed_encode_params p;
-    emb_batch batch;
+    const emb_batch *batch;
     emb_job job = {.texts = text, .n = 1};
     if (n_tokens == NULL || (out == NULL && cap > 0))
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", n_tokens == NULL ? "n_tokens" : "out");
@@ -149,16 +151,16 @@ static embed_status encode_tokens(embed_context *ctx, const embed_text *text,
     EMB_TRY(emb_request_tokenize(&job.tokenize, ctx->model, &p,
                                  ctx->model->config.pipeline.max_tokens));
     EMB_TRY(emb_encode_read(ctx, &job, &batch));
-    *n_tokens = (size_t)batch.tokens;
+    *n_tokens = (size_t)batch->tokens;
     const size_t need = *n_tokens * (size_t)ctx->model->config.encoder.hidden;
     if (ids != NULL && (out != NULL || cap > 0) && cap >= need)
-        memcpy(ids, batch.ids, *n_tokens * sizeof *ids);
+        memcpy(ids, batch->ids, *n_tokens * sizeof *ids);
     if (out == NULL)
         return EMBED_OK;
     if (cap < need)
         return emb_fail(EMBED_ERR_CAPACITY, "out: expected room for %zu floats, found %zu", need,
                         cap);
-    EMB_TRY(emb_encode_states(ctx, &batch));
+    EMB_TRY(emb_encode_states(ctx));
     memcpy(out, emb_forward_states(&ctx->forward), need * sizeof *out);
 fail:
     return st;

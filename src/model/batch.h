@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Texts of one batch at most: bounds the vectors held, and costs nothing, since a thousand texts
+ * of three tokens already fill the matrix products. */
+#define EMB_MAX_BATCH_TEXTS 1024
 #define EMB_ITEM_PENDING (-1) /* emb_item.tokens: not tokenised yet, left for the next window */
 
 typedef struct emb_item {
@@ -20,6 +23,10 @@ typedef struct emb_batch {
     int64_t tokens, texts;
     int32_t *ids, *positions; /* [tokens] */
     int32_t *offsets;         /* [texts + 1] */
+    const float *const
+        *rows;        /* [tokens] of the n-gram table, NULL where nothing matches; or NULL */
+    int32_t add_rows; /* 1: added to the word embedding instead of replacing it */
+    int32_t reserved;
 } emb_batch;
 
 /* Fills order[] with (tokens << 32 | item) of the items that are ready, longest first, equal

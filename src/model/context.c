@@ -18,6 +18,9 @@ void emb_context_free(embed_context *ctx) {
     emb_free(&env, ctx->order);
     emb_free(&env, ctx->tokenizers);
     emb_free(&env, ctx->faults);
+    emb_stage_free(ctx->next);
+    emb_stage_free(ctx->stage);
+    pthread_mutex_destroy(&ctx->mutex);
     emb_model_release(ctx->model);
     emb_free(&env, ctx);
 }
@@ -74,8 +77,8 @@ fail:
     return st;
 }
 
-embed_status emb_context_create(embed_context **out, embed_model *model, int32_t threads,
-                                int32_t batch_tokens) {
+embed_status emb_context_create(embed_context **out, embed_model *model, embed_table *table,
+                                int32_t threads, int32_t batch_tokens) {
     embed_status st = EMBED_OK;
     embed_context *ctx = NULL;
     emb_plan plan;
@@ -86,11 +89,13 @@ embed_status emb_context_create(embed_context **out, embed_model *model, int32_t
     emb_model_retain(model);
     ctx->model = model;
     atomic_flag_clear(&ctx->busy);
+    pthread_mutex_init(&ctx->mutex, NULL);
     ctx->forward.model = model;
     ctx->forward.exec.isa = model->isa;
     EMB_TRY(apply_plan(ctx, &plan));
     EMB_TRY(create_window(ctx));
     EMB_TRY(create_counts(ctx));
+    EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, batch_tokens));
     EMB_TRY(emb_pool_create(&ctx->forward.exec.pool, &ctx->env, threads));
     *out = ctx;
     return EMBED_OK;
@@ -109,7 +114,43 @@ embed_status emb_context_reserve(embed_context *ctx, int64_t tokens) {
     return st != EMBED_OK ? st : apply_plan(ctx, &plan);
 }
 
-embed_status emb_context_plan_bytes(const emb_plan *p, const embed_model *m, uint64_t *bytes) {
+void emb_context_begin(embed_context *ctx) {
+    pthread_mutex_lock(&ctx->mutex);
+    ctx->running = 1;
+    pthread_mutex_unlock(&ctx->mutex);
+    ctx->table_stats = (emb_ngram_stats){0};
+}
+
+void emb_context_end(embed_context *ctx) {
+    emb_stage *old = NULL;
+    pthread_mutex_lock(&ctx->mutex);
+    ctx->running = 0;
+    if (ctx->next != NULL) {
+        old = ctx->stage;
+        ctx->stage = ctx->next;
+        ctx->next = NULL;
+    }
+    pthread_mutex_unlock(&ctx->mutex);
+    emb_stage_free(old);
+}
+
+embed_status emb_context_set_table(embed_context *ctx, embed_table *table) {
+    emb_stage *stage, *old;
+    const embed_status st =
+        emb_stage_create(&stage, &ctx->env, table, ctx->forward.plan.batch_tokens);
+    if (st != EMBED_OK)
+        return st;
+    pthread_mutex_lock(&ctx->mutex);
+    emb_stage **place = ctx->running ? &ctx->next : &ctx->stage;
+    old = *place;
+    *place = stage;
+    pthread_mutex_unlock(&ctx->mutex);
+    emb_stage_free(old);
+    return EMBED_OK;
+}
+
+/* Without the stage. */
+static embed_status fixed_bytes(const emb_plan *p, const embed_model *m, uint64_t *bytes) {
     embed_status st = EMBED_OK;
     const size_t threads = (size_t)p->threads;
     const size_t fixed =
@@ -128,10 +169,24 @@ fail:
     return st;
 }
 
-uint64_t emb_context_bytes(const embed_context *ctx) {
+embed_status emb_context_plan_bytes(const emb_plan *p, const embed_model *m, embed_table *table,
+                                    uint64_t *bytes) {
+    uint64_t stage = 0;
+    embed_status st = fixed_bytes(p, m, bytes);
+    if (st == EMBED_OK)
+        st = emb_stage_plan_bytes(&m->base, table, p->tokens, &stage);
+    *bytes += stage;
+    return st;
+}
+
+uint64_t emb_context_bytes(embed_context *ctx) {
     uint64_t bytes;
-    if (emb_context_plan_bytes(&ctx->forward.plan, ctx->model, &bytes) != EMBED_OK)
+    if (fixed_bytes(&ctx->forward.plan, ctx->model, &bytes) != EMBED_OK)
         return 0; /* cannot be: these sizes were allocated */
+    pthread_mutex_lock(&ctx->mutex);
+    bytes += emb_stage_bytes(ctx->stage);
+    bytes += ctx->next != NULL ? emb_stage_bytes(ctx->next) : 0;
+    pthread_mutex_unlock(&ctx->mutex);
     for (int32_t i = 0; i < ctx->forward.plan.threads; i++)
         bytes += emb_tok_scratch_bytes(ctx->tokenizers[i]);
     return bytes;

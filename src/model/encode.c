@@ -25,41 +25,21 @@ size_t emb_encode_element_bytes(int32_t output) {
     }
 }
 
-/* Items order[0..n) side by side into the batch's arrays. Position ids count from 0, or from the
- * offset where the pad token keeps its own position and is not counted (transformers
- * XLMRobertaEmbeddings.create_position_ids_from_input_ids). */
-static emb_batch pack(embed_context *ctx, const uint64_t *order, size_t n) {
-    const emb_encoder_config *c = &ctx->model->config.encoder;
-    const int32_t pad = c->position_offset - 1;
-    emb_batch b = emb_forward_batch(&ctx->forward);
-    for (size_t i = 0; i < n; i++) {
-        const emb_item *item = &ctx->items[emb_order_item(order[i])];
-        int32_t position = c->position_offset;
-        b.offsets[b.texts++] = (int32_t)b.tokens;
-        for (int32_t t = 0; t < item->tokens; t++, b.tokens++) {
-            b.ids[b.tokens] = item->ids[t];
-            b.positions[b.tokens] = item->ids[t] == pad ? pad : position++;
-        }
-    }
-    b.offsets[b.texts] = (int32_t)b.tokens;
-    return b;
-}
-
-static void write_rows(embed_context *ctx, const emb_job *job, const uint64_t *order, size_t n,
-                       const float *vectors, int64_t stride) {
+static void write_rows(const emb_job *job, const emb_slot *slot, const float *vectors,
+                       int64_t stride) {
     const int64_t dim = job->pooling.dim;
     const size_t row_bytes =
         (size_t)emb_encode_row_len(job->output, dim) * emb_encode_element_bytes(job->output);
-    for (size_t i = 0; i < n; i++) {
-        const emb_item *item = &ctx->items[emb_order_item(order[i])];
-        unsigned char *row = (unsigned char *)job->out + item->index * row_bytes;
-        const float *vector = vectors + (int64_t)i * stride;
+    for (int64_t i = 0; i < slot->batch.texts; i++) {
+        const emb_slot_text *text = &slot->texts[i];
+        unsigned char *row = (unsigned char *)job->out + text->index * row_bytes;
+        const float *vector = vectors + i * stride;
         if (job->output == EMBED_F32)
             memcpy(row, vector, row_bytes);
         else
             emb_quantize_row(vector, dim, job->output, job->ranges, row);
         if (job->reports != NULL)
-            job->reports[item->index] = (embed_text_report){item->tokens, item->truncated};
+            job->reports[text->index] = (embed_text_report){text->tokens, text->truncated};
     }
 }
 
@@ -67,19 +47,19 @@ struct progress {
     uint64_t texts, tokens;
 };
 
-static embed_status run_batch(embed_context *ctx, const emb_job *job, const uint64_t *order,
-                              size_t n, struct progress *done) {
+static embed_status run_batch(embed_context *ctx, const emb_job *job, const emb_slot *slot,
+                              struct progress *done) {
     embed_status st = EMBED_OK;
     emb_forward *f = &ctx->forward;
+    const emb_batch *batch = &slot->batch;
     const float *vectors;
     int64_t stride;
-    EMB_TRY(emb_context_reserve(ctx, emb_order_tokens(order[0])));
-    const emb_batch batch = pack(ctx, order, n);
-    EMB_TRY(emb_forward_run(f, &batch));
-    EMB_TRY(emb_pooling_run(f, &batch, &job->pooling, &vectors, &stride));
-    write_rows(ctx, job, order, n, vectors, stride);
-    done->texts += n;
-    done->tokens += (uint64_t)batch.tokens;
+    EMB_TRY(emb_context_reserve(ctx, batch->tokens));
+    EMB_TRY(emb_forward_run(f, batch));
+    EMB_TRY(emb_pooling_run(f, batch, &job->pooling, &vectors, &stride));
+    write_rows(job, slot, vectors, stride);
+    done->texts += (uint64_t)batch->texts;
+    done->tokens += (uint64_t)batch->tokens;
     if (job->progress != NULL &&
         job->progress(job->progress_user, done->texts, job->n, done->tokens) != 0)
         st = emb_fail(EMBED_ERR_CANCELLED,
@@ -107,45 +87,90 @@ static void finish_counts(embed_context *ctx) {
         c->mean_gate[i] = c->tokens[i] > 0 ? c->gate_sum[i] / (double)c->tokens[i] : 0;
 }
 
-embed_status emb_encode_run(embed_context *ctx, const emb_job *job) {
+/* Texts on their way into the stage: the window, sorted, and how far it has been packed. */
+struct feed {
+    emb_window window;
+    size_t at, ready; /* ctx->order[at .. ready) is still to be packed */
+    int64_t target;   /* tokens of each of this window's batches */
+    size_t packed;    /* texts of the call */
+};
+
+/* The next window. Batches of the one before may still be in flight. */
+static embed_status refill(embed_context *ctx, const emb_job *job, struct feed *feed) {
+    int64_t tokens;
+    const embed_status st = emb_window_fill(&feed->window, ctx, job);
+    if (st != EMBED_OK)
+        return st;
+    feed->ready = emb_batch_sort(ctx->items, feed->window.items, ctx->order, &tokens);
+    feed->at = 0;
+    feed->target = emb_batch_target(tokens, ctx->forward.plan.batch_tokens);
+    return EMBED_OK;
+}
+
+/* Pack batches until the stage is full or nothing is left. */
+static embed_status feed_stage(embed_context *ctx, const emb_job *job, struct feed *feed) {
     embed_status st = EMBED_OK;
     const emb_plan *plan = &ctx->forward.plan;
-    emb_window window = {0, 0};
-    struct progress done = {0, 0};
-    start_counts(ctx);
-    while (done.texts < job->n) {
-        int64_t tokens;
-        EMB_TRY(emb_window_fill(&window, ctx, job));
-        const size_t ready = emb_batch_sort(ctx->items, window.items, ctx->order, &tokens);
-        const int64_t target = emb_batch_target(tokens, plan->batch_tokens);
-        for (size_t from = 0, n; from < ready; from += n) {
-            n = emb_batch_take(ctx->order + from, ready - from, plan->batch_tokens, target,
-                               plan->texts);
-            EMB_TRY(run_batch(ctx, job, ctx->order + from, n, &done));
-        }
+    while (feed->packed < job->n && emb_stage_has_room(ctx->stage)) {
+        emb_slot *slot;
+        if (feed->at == feed->ready)
+            EMB_TRY(refill(ctx, job, feed));
+        const uint64_t *order = ctx->order + feed->at;
+        const size_t n = emb_batch_take(order, feed->ready - feed->at, plan->batch_tokens,
+                                        feed->target, plan->texts);
+        /* A batch over batch_tokens is one long text. */
+        EMB_TRY(emb_stage_vacant(ctx->stage, emb_order_tokens(order[0]), &slot));
+        emb_slot_pack(slot, &ctx->model->config.encoder, ctx->items, order, n);
+        emb_stage_submit(ctx->stage);
+        feed->at += n;
+        feed->packed += n;
     }
 fail:
+    return st;
+}
+
+embed_status emb_encode_run(embed_context *ctx, const emb_job *job) {
+    embed_status st = EMBED_OK;
+    struct feed feed = {{0, 0}, 0, 0, 1, 0};
+    struct progress done = {0, 0};
+    emb_slot *slot;
+    start_counts(ctx);
+    while (done.texts < job->n) {
+        EMB_TRY(feed_stage(ctx, job, &feed));
+        EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
+        EMB_TRY(run_batch(ctx, job, slot, &done));
+        emb_stage_release(ctx->stage);
+    }
+fail:
+    emb_stage_reset(ctx->stage);
     finish_counts(ctx);
     return st;
 }
 
-embed_status emb_encode_read(embed_context *ctx, const emb_job *job, emb_batch *batch) {
+embed_status emb_encode_read(embed_context *ctx, const emb_job *job, const emb_batch **batch) {
     embed_status st = EMBED_OK;
-    emb_window window = {0, 0};
-    int64_t tokens;
-    EMB_TRY(emb_window_fill(&window, ctx, job));
-    const size_t ready = emb_batch_sort(ctx->items, window.items, ctx->order, &tokens);
-    EMB_TRY(emb_context_reserve(ctx, tokens));
-    *batch = pack(ctx, ctx->order, ready);
+    struct feed feed = {{0, 0}, 0, 0, 1, 0};
+    emb_slot *slot;
+    EMB_TRY(refill(ctx, job, &feed));
+    EMB_TRY(emb_stage_vacant(ctx->stage, emb_order_tokens(ctx->order[0]), &slot));
+    emb_slot_pack(slot, &ctx->model->config.encoder, ctx->items, ctx->order, 1);
+    *batch = &slot->batch;
     if (job->reports != NULL)
-        job->reports[0] = (embed_text_report){(int32_t)tokens, ctx->items[0].truncated};
+        job->reports[0] = (embed_text_report){slot->texts[0].tokens, slot->texts[0].truncated};
 fail:
     return st;
 }
 
-embed_status emb_encode_states(embed_context *ctx, const emb_batch *batch) {
+embed_status emb_encode_states(embed_context *ctx) {
+    embed_status st = EMBED_OK;
+    emb_slot *slot;
     start_counts(ctx);
-    const embed_status st = emb_forward_run(&ctx->forward, batch);
+    emb_stage_submit(ctx->stage);
+    EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
+    EMB_TRY(emb_context_reserve(ctx, slot->batch.tokens));
+    EMB_TRY(emb_forward_run(&ctx->forward, &slot->batch));
+fail:
+    emb_stage_reset(ctx->stage);
     finish_counts(ctx);
     return st;
 }

@@ -28,9 +28,10 @@ size_t emb_encode_element_bytes(int32_t output);
 
 embed_status emb_encode_run(embed_context *ctx, const emb_job *job);
 
-/* job->texts[0] as a batch of one in the context's arena, and its way through the encoder: the two
- * halves of per-token output, between which the caller learns the number of tokens. */
-embed_status emb_encode_read(embed_context *ctx, const emb_job *job, emb_batch *batch);
-embed_status emb_encode_states(embed_context *ctx, const emb_batch *batch);
+/* job->texts[0] as a batch of one, and its way through the encoder: the two halves of per-token
+ * output, between which the caller learns the number of tokens and may leave it at that. *batch
+ * lives until the next call. */
+embed_status emb_encode_read(embed_context *ctx, const emb_job *job, const emb_batch **batch);
+embed_status emb_encode_states(embed_context *ctx);
 
 #endif

@@ -44,7 +44,7 @@ embed_status emb_fgram_create(emb_fgram_encoder **out, embed_model *model, embed
     emb_model_retain(model);
     e->model = model;
     e->source = source;
-    EMB_TRY(emb_context_create(&e->ctx, source == EMB_FGRAM_MODEL ? fgram : model, threads,
+    EMB_TRY(emb_context_create(&e->ctx, source == EMB_FGRAM_MODEL ? fgram : model, NULL, threads,
                                batch_tokens));
     *out = e;
     return EMBED_OK;
@@ -105,13 +105,13 @@ static void sort_by_length(uint32_t *order, const uint8_t *lengths, size_t n) {
                 order[at++] = (uint32_t)i;
 }
 
-/* As many of order[0..n) as fit, side by side. Positions as encode.c gives them to a text. */
+/* As many of order[0..n) as fit, side by side. Positions as emb_slot_pack gives them to a text. */
 static emb_batch pack(emb_fgram_encoder *e, const uint32_t (*ids)[EMB_NGRAM_MAX_K],
                       const uint8_t *lengths, const uint32_t *order, size_t n) {
     const emb_plan *plan = &e->ctx->forward.plan;
     const emb_encoder_config *c = &e->ctx->model->config.encoder;
     const int32_t pad = c->position_offset - 1;
-    emb_batch b = emb_forward_batch(&e->ctx->forward);
+    emb_batch b = emb_stage_batch(e->ctx->stage);
     for (size_t i = 0; i < n && b.texts < plan->texts; i++) {
         const uint32_t *ngram = ids[order[i]];
         int32_t position = c->position_offset;

@@ -3,14 +3,6 @@
 #include "kernels/embed_lookup/embed_lookup.h"
 #include "kernels/layernorm/layernorm.h"
 
-emb_batch emb_forward_batch(const emb_forward *f) {
-    return (emb_batch){
-        .ids = emb_forward_at(f, f->plan.at.ids),
-        .positions = emb_forward_at(f, f->plan.at.positions),
-        .offsets = emb_forward_at(f, f->plan.at.offsets),
-    };
-}
-
 embed_status emb_forward_lookup(emb_forward *f, const emb_batch *b) {
     const emb_weights *w = &f->model->weights;
     const emb_encoder_config *c = &f->model->config.encoder;
@@ -21,6 +13,8 @@ embed_status emb_forward_lookup(emb_forward *f, const emb_batch *b) {
                                 .word = w->word,
                                 .position = w->position,
                                 .type = w->type,
+                                .rows = b->rows,
+                                .add_rows = b->add_rows,
                                 .eps = c->eps,
                                 .gamma = w->norm_gamma,
                                 .beta = w->norm_beta,

@@ -33,9 +33,6 @@ static inline float *emb_forward_states(const emb_forward *f) {
     return emb_forward_at(f, f->plan.at.x);
 }
 
-/* The batch whose arrays lie in the arena; empty. */
-emb_batch emb_forward_batch(const emb_forward *f);
-
 embed_status emb_forward_lookup(emb_forward *f, const emb_batch *batch);
 embed_status emb_forward_layer(emb_forward *f, const emb_batch *batch, int32_t layer);
 /* Lookup and all layers. */

@@ -102,9 +102,6 @@ embed_status emb_plan_make(emb_plan *plan, const embed_model *m, int32_t threads
     p.window_tokens = (size_t)batch_tokens * EMB_WINDOW_BATCHES;
     p.window_texts = larger(p.window_tokens / 8, 64);
     p.window_tokens = larger(p.window_tokens, (size_t)max_tokens);
-    p.at.ids = place(&l, tokens, sizeof(int32_t));
-    p.at.positions = place(&l, tokens, sizeof(int32_t));
-    p.at.offsets = place(&l, p.texts + 1, sizeof(int32_t));
     p.at.skip = place(&l, p.texts, sizeof(int32_t));
     p.at.x = place(&l, tokens, (size_t)c->hidden * sizeof(float));
     p.at.y = place(&l, tokens, (size_t)c->hidden * sizeof(float));

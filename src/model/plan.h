@@ -3,14 +3,12 @@
 #ifndef EMB_MODEL_PLAN_H
 #define EMB_MODEL_PLAN_H
 
+#include "model/batch.h"
 #include "model/model.h"
 
 #define EMB_DEFAULT_BATCH_TOKENS 4096
 #define EMB_MAX_BATCH_TOKENS (1 << 24)
 #define EMB_MAX_THREADS 1024
-/* Texts of one batch at most: bounds the vectors held, and costs nothing, since a thousand texts
- * of three tokens already fill the matrix products. */
-#define EMB_MAX_BATCH_TEXTS 1024
 /* Inner activations of a feed-forward layer held at once, in bytes: a longer batch goes through in
  * several parts. Small enough for the last-level cache of a server core complex, large enough for
  * thousands of rows, so that weights are read rarely. */
@@ -20,7 +18,7 @@
 
 /* Byte offsets into the arena. */
 typedef struct emb_regions {
-    size_t ids, positions, offsets, skip; /* the batch itself */
+    size_t skip; /* [texts] leading tokens left out of the pooling */
     size_t x, y; /* [tokens, hidden]: hidden states, and a layer's update */
     size_t gate, expert, slot, rows, expert_offset, gate_sum, groups; /* routing */
     size_t work; /* attention: qkv, then its projection. Feed-forward: inner activations, MoE: after

@@ -164,12 +164,13 @@ embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const c
     (void)pthread_mutex_init(&t->lock, NULL);
     t->mode = params->mode != EMBED_TABLE_AUTO ? params->mode : EMBED_TABLE_LAZY;
     t->io = params->io;
+    t->any_model = (params->flags & EMBED_TABLE_ALLOW_MISMATCH) != 0;
     EMB_TRY(emb_isa_select(&t->isa, EMBED_ISA_AUTO));
     EMB_TRY(resolve(&t->path, env, path, unsafe));
     EMB_TRY(emb_file_join(env, t->path, "manifest.json", &manifest));
     EMB_TRY(emb_ngram_manifest_read(&t->manifest, env, manifest));
     EMB_TRY(check_manifest(t));
-    if (binding != NULL && (params->flags & EMBED_TABLE_ALLOW_MISMATCH) == 0)
+    if (binding != NULL && !t->any_model)
         EMB_TRY(emb_ngram_binding_check(&t->manifest, binding, t->path));
     EMB_TRY(unlock(t, params));
     EMB_TRY(make_special(t));

@@ -34,7 +34,9 @@ struct embed_table {
     atomic_int refs;
     int32_t mode; /* embed_table_mode that is in force */
     int32_t io;   /* embed_table_io that is in force, chosen by a probe if the caller did not */
-    char *path;   /* the version's directory */
+    int32_t any_model; /* 1: opened with EMBED_TABLE_ALLOW_MISMATCH */
+    int32_t reserved;
+    char *path; /* the version's directory */
     emb_ngram_manifest manifest;
     emb_ngram_index index;
     emb_ngram_part *parts;

@@ -31,7 +31,7 @@ static void run(const char *what, tiny_spec spec) {
     embed_model *model = test_open(m.dir);
     embed_context *ctx = test_context(model, 2, 512);
     emb_forward *f = &ctx->forward;
-    emb_batch b = emb_forward_batch(f);
+    emb_batch b = emb_stage_batch(ctx->stage);
     for (int i = 0; i < TEXTS; i++) {
         b.offsets[b.texts++] = (int32_t)b.tokens;
         for (int t = 0; t < lengths[i]; t++, b.tokens++) {
