@@ -12,6 +12,10 @@ typedef struct ngram_command {
 
 /* In the order in which one uses them. */
 static const ngram_command commands[] = {
+    {"info", "what a table is, what it is made for, where it comes from", ngram_info},
+    {"dump", "its n-grams, counts and vectors", ngram_dump},
+    {"query", "which rows the tokens of texts would take; coverage", ngram_query},
+    {"warm", "bring its hottest rows into memory", ngram_warm},
     {NULL, NULL, NULL},
 };
 

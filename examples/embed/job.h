@@ -2,11 +2,11 @@
  * the command line; on stderr first what the job will need, then one line with phase, rate and
  * remaining time, redrawn in place; an end in order when the user interrupts.
  *
- *     job job = {0};
- *     ... OPTION_MEMORY(job.memory), OPTION_TEMP(job.temp), OPTION_THREADS(job.threads),
- *         OPTION_RESUME(job.resume), OPTION_PROGRESS(job.progress), OPTIONS_END ...
- *     job_start(&job, argv[0], &params.job);
- *     code = job_end(&job, embed_ngram_...(..., &params)); */
+ *     job run = {0};
+ *     ... OPTION_MEMORY(run.memory), OPTION_TEMP(run.temp), OPTION_THREADS(run.threads),
+ *         OPTION_RESUME(run.resume), OPTION_PROGRESS(run.progress), OPTIONS_END ...
+ *     job_start(&run, argv[0], &params.job);
+ *     code = job_end(&run, embed_ngram_...(..., &params)); */
 #ifndef EMBED_PROGRAM_JOB_H
 #define EMBED_PROGRAM_JOB_H
 

@@ -5,4 +5,9 @@
 
 #include "tool.h"
 
+int ngram_info(int argc, char **argv);
+int ngram_dump(int argc, char **argv);
+int ngram_query(int argc, char **argv);
+int ngram_warm(int argc, char **argv);
+
 #endif

@@ -20,3 +20,11 @@ void table_options_fill(const table_options *o, embed_table_params *params) {
     params->cache_bytes = o->cache ? o->cache : 1; /* 1: none */
     params->key_path = o->key;
 }
+
+int table_open(const char *who, const table_options *o, embed_model *model, embed_table **table) {
+    embed_table_params params;
+    table_options_fill(o, &params);
+    if (embed_table_open(table, o->path, model, &params) != EMBED_OK)
+        return tool_fail(who, "%s", embed_last_error());
+    return EXIT_OK;
+}

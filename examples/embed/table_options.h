@@ -63,5 +63,8 @@ extern const option_choice table_modes[], table_ios[];
 
 /* The params that the options mean; they borrow the texts. */
 void table_options_fill(const table_options *o, embed_table_params *params);
+/* Open o->path for `model`, or for none if it is NULL: then only the table itself is checked. An
+ * exit code after a message; on failure *table is NULL. */
+int table_open(const char *who, const table_options *o, embed_model *model, embed_table **table);
 
 #endif
