@@ -588,6 +588,41 @@ typedef struct embed_job {
 EMBED_API embed_status embed_table_warm(embed_table *table, uint64_t bytes, embed_job_fn report,
                                         void *user);
 
+/* -------------------------------------------------------------------------------- making tables */
+
+typedef struct embed_build_params {
+    size_t struct_size;
+    int32_t dtype;       /* of the rows: EMBED_F32, EMBED_F16, EMBED_BF16 or EMBED_I8 (int8 with a
+                            scale for each row); 0: EMBED_I8 */
+    int32_t combine;     /* embed_table_combine */
+    double load;         /* share of the index that is filled, up to 0.9; 0: 0.75 */
+    uint64_t part_bytes; /* size of a row file at most; 0: 4 GiB */
+    const char *projection; /* "FILE.safetensors:NAME", a matrix [hidden, width] that is applied to
+                               rows of another width; it is copied into the table */
+    const char *key_path;   /* encrypt: a file of exactly 32 bytes, */
+    embed_key_fn key;       /* or a callback */
+    void *key_user;
+    /* what will be asked about the table one day; free text, NULL: not stated */
+    const char *corpus, *corpus_date, *licence, *created, *fgram_model;
+    const char *parent;               /* directory of the table that this one takes the place of */
+    int64_t min_count, min_documents; /* least occurrences, documents per n-gram; 0: not stated */
+    embed_job job;
+} embed_build_params;
+
+/* Write a table for `model`, from n-grams and their vectors. The same inputs make the same bytes,
+ * whatever the memory and threads (an encrypted table has a random salt).
+ *   fgrams  JSON lines {"ids":[...],"count":n} in row order, hottest first; "count" may be missing
+ *   rows    vectors in the same order: .npy [n, width] float, .safetensors or FILE:TENSOR, or bare
+ *           float32 in a .f32 or .bin file; streamed
+ *   output  directory, which must not exist; NULL: check the inputs and report the estimate only.
+ *           Until it is whole it is called <output>.partial; what a run that was stopped left there
+ *           is EMBED_ERR_IO, unless job.resume is set
+ * Errors  _FORMAT naming line and key, or row: not 2 to 8 ids, ids outside the vocabulary or
+ *         special, an n-gram twice, vectors that are NaN, infinite or too large for the type;
+ *         _MISMATCH: numbers of rows or widths that differ; _ARG, _IO, _CANCELLED, _NOMEM */
+EMBED_API embed_status embed_ngram_build(embed_model *model, const char *fgrams, const char *rows,
+                                         const char *output, const embed_build_params *params);
+
 /* ---------------------------------------------------------------------------------- operation */
 
 /* one Mixture-of-Experts layer in the last encode call */

@@ -167,6 +167,55 @@ fail:
     return st;
 }
 
+static embed_status fail_left_over(const char *partial) {
+    return emb_fail(EMBED_ERR_IO,
+                    "%s: was left by a run that did not end; resume it (--resume), or remove it to "
+                    "begin anew",
+                    partial);
+}
+
+static embed_status fail_exists(const char *path) {
+    return emb_fail(
+        EMBED_ERR_IO,
+        "%s: exists already; tables are never changed: choose another name or remove it", path);
+}
+
+/* "<path>.partial", slashes at the end cut off: "table/" names the same directory as "table". */
+static embed_status partial_name(const emb_env *env, const char *path, char **output,
+                                 char **partial) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    *partial = NULL;
+    embed_status st = emb_strdup(env, path, n, output);
+    if (st == EMBED_OK)
+        st = emb_alloc(env, n + sizeof ".partial", (void **)partial);
+    if (st == EMBED_OK)
+        (void)snprintf(*partial, n + sizeof ".partial", "%s.partial", *output);
+    return st;
+}
+
+embed_status emb_ngram_write_ready(const emb_env *env, const char *path, int resume) {
+    char *output = NULL, *partial = NULL;
+    embed_status st = EMBED_OK;
+    int exists = 0;
+    EMB_TRY(partial_name(env, path, &output, &partial));
+    if (!resume)
+        EMB_TRY(emb_file_exists(output, &exists));
+    if (exists) {
+        st = fail_exists(output);
+        goto fail;
+    }
+    if (!resume)
+        EMB_TRY(emb_file_exists(partial, &exists));
+    if (exists)
+        st = fail_left_over(partial);
+fail:
+    emb_free(env, output);
+    emb_free(env, partial);
+    return st;
+}
+
 /* 1: a table of the same source and params is there already, the work of a run that was killed on
  * its last step. */
 static embed_status look_for_output(emb_ngram_writing *w, const char *path, int *done) {
@@ -182,11 +231,7 @@ static embed_status look_for_output(emb_ngram_writing *w, const char *path, int 
         *done = memcmp(there.table_id, w->manifest.table_id, sizeof there.table_id) == 0;
     emb_ngram_manifest_clear(&there, &w->env);
     emb_free(&w->env, manifest);
-    return *done ? EMBED_OK
-                 : emb_fail(EMBED_ERR_IO,
-                            "%s: exists already; tables are never changed: choose another name or "
-                            "remove it",
-                            path);
+    return *done ? EMBED_OK : fail_exists(path);
 }
 
 static embed_status begin(emb_ngram_writing *w) {
@@ -197,10 +242,7 @@ static embed_status begin(emb_ngram_writing *w) {
         if (errno != EEXIST)
             return emb_file_fail(w->partial, "cannot create");
         if (!p->resume)
-            return emb_fail(EMBED_ERR_IO,
-                            "%s: was left by a run that did not end; resume it (--resume), or "
-                            "remove it to begin anew",
-                            w->partial);
+            return fail_left_over(w->partial);
     }
     if (p->key != NULL)
         EMB_TRY(emb_ngram_random(salt, sizeof salt));
@@ -312,9 +354,6 @@ embed_status emb_ngram_write(const emb_env *env, const char *path,
     sizes s;
     char *output = NULL;
     embed_status st = EMBED_OK;
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') /* "table/" names the same directory as "table" */
-        n--;
     EMB_TRY(size_up(&s, params, source->rows));
     EMB_TRY(emb_new(env, sizeof *w, (void **)&w));
     w->env = *env;
@@ -327,9 +366,7 @@ embed_status emb_ngram_write(const emb_env *env, const char *path,
     w->rows_per_part = s.rows_per_part;
     w->journal.fd = -1;
     identify(w);
-    EMB_TRY(emb_strdup(env, path, n, &output));
-    EMB_TRY(emb_alloc(env, n + sizeof ".partial", (void **)&w->partial));
-    (void)snprintf(w->partial, n + sizeof ".partial", "%s.partial", output);
+    EMB_TRY(partial_name(env, path, &output, &w->partial));
     EMB_TRY(
         emb_pool_create(&w->pool, env, params->threads > 0 ? params->threads : emb_usable_cpus()));
     EMB_TRY(write_all(w, output));

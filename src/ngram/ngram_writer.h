@@ -47,6 +47,10 @@ typedef struct emb_ngram_write_params {
 embed_status emb_ngram_write_estimate(const emb_ngram_write_params *params, uint64_t rows,
                                       uint64_t *memory, uint64_t *disk);
 
+/* Early word of what _write would refuse about the names: `path`, or its left-over <path>.partial
+ * without resume. */
+embed_status emb_ngram_write_ready(const emb_env *env, const char *path, int resume);
+
 /* Write the table `path`, which must not exist; with resume, a table of the very same source and
  * params that is there already is success.
  * Errors: _ARG; _IO (a left-over <path>.partial without resume among them); _MISMATCH if what is to

@@ -1,0 +1,52 @@
+#include "api/params.h"
+#include "model/ngram_binding.h"
+#include "ngram/ngram_build.h"
+
+static embed_status missing(const char *what) {
+    return emb_fail(EMBED_ERR_ARG, "%s: expected a path, found none", what);
+}
+
+static int is_empty(const char *path) {
+    return path == NULL || path[0] == '\0';
+}
+
+static embed_status check_job(const embed_job *job) {
+    if (job->reserved[0] != 0 || job->reserved[1] != 0)
+        return emb_fail(EMBED_ERR_ABI, "embed_job.reserved: expected 0");
+    if (job->threads < 0 || job->threads > 1024)
+        return emb_fail(EMBED_ERR_ARG, "embed_job.threads: expected 0 to 1024, found %d",
+                        job->threads);
+    return EMBED_OK;
+}
+
+static embed_status check_dtype(int32_t dtype) {
+    if (dtype == EMBED_F32 || dtype == EMBED_F16 || dtype == EMBED_BF16 || dtype == EMBED_I8)
+        return EMBED_OK;
+    return emb_fail(EMBED_ERR_ARG, "dtype: expected f32, f16, bf16 or int8, found %d", dtype);
+}
+
+embed_status embed_ngram_build(embed_model *model, const char *fgrams, const char *rows,
+                               const char *output, const embed_build_params *params) {
+    embed_status st = EMBED_OK;
+    embed_build_params p;
+    emb_ngram_binding binding;
+    emb_env env;
+    if (model == NULL)
+        return emb_fail(EMBED_ERR_ARG, "model: NULL");
+    if (is_empty(fgrams) || is_empty(rows))
+        return missing(is_empty(fgrams) ? "fgrams" : "rows");
+    if (output != NULL && output[0] == '\0')
+        return missing("output");
+    EMB_TRY(emb_params_read(&p, sizeof p, params, "embed_build_params"));
+    EMB_TRY(check_job(&p.job));
+    p.dtype = p.dtype != 0 ? p.dtype : EMBED_I8;
+    EMB_TRY(check_dtype(p.dtype));
+    if (p.combine != EMBED_TABLE_REPLACE && p.combine != EMBED_TABLE_ADD)
+        return emb_fail(EMBED_ERR_ARG, "embed_build_params.combine: expected 0 or 1, found %d",
+                        p.combine);
+    EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
+    EMB_TRY(emb_ngram_binding_of(model, &binding));
+    EMB_TRY(emb_ngram_build(&env, &binding, fgrams, rows, output, &p));
+fail:
+    return st;
+}
