@@ -1,6 +1,6 @@
 #include "api/params.h"
 #include "model/ngram_binding.h"
-#include "ngram/ngram_build.h"
+#include "ngram/ngram_builder.h"
 
 static embed_status missing(const char *what) {
     return emb_fail(EMBED_ERR_ARG, "%s: expected a path, found none", what);

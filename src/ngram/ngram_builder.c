@@ -1,5 +1,5 @@
 #define _DEFAULT_SOURCE
-#include "ngram/ngram_build.h"
+#include "ngram/ngram_builder.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* ngram_build: a table from an f-gram list and the vectors that belong to it. */
-#ifndef EMB_NGRAM_NGRAM_BUILD_H
-#define EMB_NGRAM_NGRAM_BUILD_H
+/* ngram_builder: a table from an f-gram list and the vectors that belong to it. */
+#ifndef EMB_NGRAM_NGRAM_BUILDER_H
+#define EMB_NGRAM_NGRAM_BUILDER_H
 
 #include "ngram/ngram_manifest.h"
 
