@@ -590,6 +590,41 @@ EMBED_API embed_status embed_table_warm(embed_table *table, uint64_t bytes, embe
 
 /* -------------------------------------------------------------------------------- making tables */
 
+/* From the model's own word embeddings, of the n-gram's last token or their mean. A table of the
+ * last ones changes nothing. */
+typedef enum embed_rows_derive { EMBED_ROWS_LAST = 0, EMBED_ROWS_MEAN = 1 } embed_rows_derive;
+
+typedef struct embed_rows_params {
+    size_t struct_size;
+    int32_t derive;       /* embed_rows_derive, where there is no f-gram model */
+    int32_t batch_tokens; /* tokens per forward pass; 0: 4096 */
+    const char *from;     /* rows computed elsewhere, [n, hidden] in list order: .npy (f2, f4, f8),
+                             .safetensors, or bare numbers; NULL: computed here */
+    const char *from_tensor; /* which one of a safetensors file; NULL: its only one */
+    int32_t from_dtype;      /* embed_dtype of bare numbers; 0: EMBED_F32 */
+    int32_t reserved;
+    embed_job job;
+} embed_rows_params;
+
+/* Vectors of the n-grams of a list: a .npy file, f32 [n, hidden] in list order, for
+ * embed_ngram_build.
+ *   fgram_model  an f-gram model: a checkpoint in the same layout, fed the word embeddings of
+ *                `model` in place of its own, without special tokens, positions from the first on.
+ *                A row is the last layer's hidden state of the last token. Hidden width and
+ *                vocabulary must be those of `model`. NULL: params->derive or params->from; derived
+ *                rows show how a table works, they are no gain in quality
+ *   fgrams       JSON lines {"ids":[...],"count":n}
+ *   output       written beside its place and renamed
+ *   A row's bits depend on its n-gram and the models alone, so a resumed job ends with the same
+ *   bytes. Values that are NaN or infinite are refused.
+ * Errors  _MISMATCH: models, or rows and list, that do not fit together; _FORMAT naming line or
+ *         row; _IO: also what an earlier run left, without resume; _TRUNCATED, _UNSUPPORTED
+ *         (from); _CANCELLED, _NOMEM, _THREAD
+ * Source  SCONE, arXiv:2502.01637, section 3 */
+EMBED_API embed_status embed_ngram_rows(embed_model *model, embed_model *fgram_model,
+                                        const char *fgrams, const char *output,
+                                        const embed_rows_params *params);
+
 typedef struct embed_build_params {
     size_t struct_size;
     int32_t dtype;       /* of the rows: EMBED_F32, EMBED_F16, EMBED_BF16 or EMBED_I8 (int8 with a

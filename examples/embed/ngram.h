@@ -5,6 +5,7 @@
 
 #include "tool.h"
 
+int ngram_rows(int argc, char **argv);
 int ngram_build(int argc, char **argv);
 int ngram_info(int argc, char **argv);
 int ngram_dump(int argc, char **argv);

@@ -4,7 +4,7 @@
 
 #include "kernels/embed_lookup/embed_lookup.h"
 
-#define WINDOW_BATCHES 8 /* n-grams are grouped by length within so many batches */
+#define WINDOW_BATCHES 4 /* n-grams are grouped by length within so many batches */
 #define TASK_ROWS 64     /* n-grams of one task when word embeddings are averaged */
 
 struct emb_fgram_encoder {
@@ -73,53 +73,54 @@ uint64_t emb_fgram_bytes(const emb_fgram_encoder *e) {
     return sizeof *e + e->order_capacity * sizeof *e->order + emb_context_bytes(e->ctx);
 }
 
-static embed_status check_ngrams(const emb_fgram_encoder *e, const uint32_t (*ids)[EMB_NGRAM_MAX_K],
-                                 const uint8_t *lengths, size_t n, uint64_t first) {
+static embed_status check_ngrams(const emb_fgram_encoder *e, const emb_ngram_fgram *grams, size_t n,
+                                 uint64_t first) {
     const int64_t vocab = e->model->weights.word.rows;
     const int32_t longest = e->ctx->model->config.pipeline.max_tokens;
     for (size_t i = 0; i < n; i++) {
+        const emb_ngram_fgram *g = &grams[i];
         const unsigned long long place = first + i;
-        if (lengths[i] < 2 || lengths[i] > EMB_NGRAM_MAX_K)
+        if (g->length < 2 || g->length > EMB_NGRAM_MAX_K)
             return emb_fail(EMBED_ERR_FORMAT, "f-gram %llu: expected 2 to %d ids, found %d", place,
-                            EMB_NGRAM_MAX_K, lengths[i]);
-        if (e->source == EMB_FGRAM_MODEL && lengths[i] > longest)
+                            EMB_NGRAM_MAX_K, g->length);
+        if (e->source == EMB_FGRAM_MODEL && g->length > longest)
             return emb_fail(EMBED_ERR_FORMAT,
                             "f-gram %llu: %d ids, but the f-gram model %s takes at most %d", place,
-                            lengths[i], e->ctx->model->name, longest);
-        for (int t = 0; t < lengths[i]; t++)
-            if (ids[i][t] >= (uint64_t)vocab)
+                            g->length, e->ctx->model->name, longest);
+        for (int t = 0; t < g->length; t++)
+            if (g->ids[t] >= (uint64_t)vocab)
                 return emb_fail(EMBED_ERR_FORMAT,
                                 "f-gram %llu: expected ids below %lld, the vocabulary of %s, "
                                 "found %u",
-                                place, (long long)vocab, e->model->name, ids[i][t]);
+                                place, (long long)vocab, e->model->name, g->ids[t]);
     }
     return EMBED_OK;
 }
 
 /* Longest first, equal lengths as they come: a batch then holds rows of nearly one length. */
-static void sort_by_length(uint32_t *order, const uint8_t *lengths, size_t n) {
+static void sort_by_length(uint32_t *order, const emb_ngram_fgram *grams, size_t n) {
     size_t at = 0;
     for (int length = EMB_NGRAM_MAX_K; length >= 2; length--)
         for (size_t i = 0; i < n; i++)
-            if (lengths[i] == length)
+            if (grams[i].length == length)
                 order[at++] = (uint32_t)i;
 }
 
 /* As many of order[0..n) as fit, side by side. Positions as emb_slot_pack gives them to a text. */
-static emb_batch pack(emb_fgram_encoder *e, const uint32_t (*ids)[EMB_NGRAM_MAX_K],
-                      const uint8_t *lengths, const uint32_t *order, size_t n) {
+static emb_batch pack(emb_fgram_encoder *e, const emb_ngram_fgram *grams, const uint32_t *order,
+                      size_t n, int64_t target) {
     const emb_plan *plan = &e->ctx->forward.plan;
     const emb_encoder_config *c = &e->ctx->model->config.encoder;
     const int32_t pad = c->position_offset - 1;
     emb_batch b = emb_stage_batch(e->ctx->stage);
-    for (size_t i = 0; i < n && b.texts < plan->texts; i++) {
-        const uint32_t *ngram = ids[order[i]];
+    for (size_t i = 0; i < n && b.texts < plan->texts && b.tokens < target; i++) {
+        const emb_ngram_fgram *g = &grams[order[i]];
         int32_t position = c->position_offset;
-        if (b.tokens + lengths[order[i]] > plan->tokens)
+        if (b.tokens + g->length > plan->tokens)
             break;
         b.offsets[b.texts++] = (int32_t)b.tokens;
-        for (int t = 0; t < lengths[order[i]]; t++, b.tokens++) {
-            b.ids[b.tokens] = (int32_t)ngram[t];
+        for (int t = 0; t < g->length; t++, b.tokens++) {
+            b.ids[b.tokens] = (int32_t)g->ids[t];
             b.positions[b.tokens] = b.ids[b.tokens] == pad ? pad : position++;
         }
     }
@@ -215,14 +216,18 @@ fail:
     return st;
 }
 
-embed_status emb_fgram_run(emb_fgram_encoder *e, const uint32_t (*ids)[EMB_NGRAM_MAX_K],
-                           const uint8_t *lengths, size_t n, uint64_t first, float *out) {
+embed_status emb_fgram_run(emb_fgram_encoder *e, const emb_ngram_fgram *grams, size_t n,
+                           uint64_t first, float *out) {
     embed_status st = EMBED_OK;
-    EMB_TRY(check_ngrams(e, ids, lengths, n, first));
+    int64_t tokens = 0;
+    EMB_TRY(check_ngrams(e, grams, n, first));
     EMB_TRY(emb_grow(&e->model->base, (void **)&e->order, &e->order_capacity, n, sizeof *e->order));
-    sort_by_length(e->order, lengths, n);
+    sort_by_length(e->order, grams, n);
+    for (size_t i = 0; i < n; i++)
+        tokens += grams[i].length;
+    const int64_t target = emb_batch_target(tokens, e->ctx->forward.plan.tokens);
     for (size_t at = 0; at < n;) {
-        const emb_batch batch = pack(e, ids, lengths, e->order + at, n - at);
+        const emb_batch batch = pack(e, grams, e->order + at, n - at, target);
         EMB_TRY(run_batch(e, &batch, e->order + at, out));
         at += (size_t)batch.texts;
     }

@@ -27,10 +27,9 @@ uint64_t emb_fgram_bytes(const emb_fgram_encoder *e);
 /* How many n-grams make good use of the batches in one call of emb_fgram_run. */
 size_t emb_fgram_window(const emb_fgram_encoder *e);
 
-/* out [n, hidden]. ids: n-grams in text order, each a row of EMB_NGRAM_MAX_K. An id outside the
- * vocabulary or a length beyond what the f-gram model takes is EMBED_ERR_FORMAT naming
- * `first` + its place. */
-embed_status emb_fgram_run(emb_fgram_encoder *e, const uint32_t (*ids)[EMB_NGRAM_MAX_K],
-                           const uint8_t *lengths, size_t n, uint64_t first, float *out);
+/* out [n, hidden]. An id outside the vocabulary or a length beyond what the f-gram model takes is
+ * EMBED_ERR_FORMAT naming `first` + its place. */
+embed_status emb_fgram_run(emb_fgram_encoder *e, const emb_ngram_fgram *grams, size_t n,
+                           uint64_t first, float *out);
 
 #endif

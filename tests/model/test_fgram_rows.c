@@ -10,20 +10,15 @@
 #define N 300
 #define HIDDEN 48
 
-typedef struct ngrams {
-    uint32_t ids[N][EMB_NGRAM_MAX_K];
-    uint8_t lengths[N];
-} ngrams;
-
-static ngrams set;
+static emb_ngram_fgram set[N];
 
 static int set_up(void **state) {
     uint64_t seed = 11;
     (void)state;
     for (int i = 0; i < N; i++) {
-        set.lengths[i] = (uint8_t)(2 + test_rand(&seed) % 7);
-        for (int t = 0; t < set.lengths[i]; t++)
-            set.ids[i][t] = (uint32_t)(TINY_FIRST_WORD + test_rand(&seed) % 190);
+        set[i].length = (uint8_t)(2 + test_rand(&seed) % 7);
+        for (int t = 0; t < set[i].length; t++)
+            set[i].ids[t] = (uint32_t)(TINY_FIRST_WORD + test_rand(&seed) % 190);
     }
     return 0;
 }
@@ -36,7 +31,7 @@ static float *rows_of(embed_model *model, embed_model *fgram, int source, int th
     TEST_OK(emb_fgram_create(&e, model, fgram, source, threads, batch));
     for (size_t i = 0; i < N; i += step) {
         const size_t n = step < N - i ? step : N - i;
-        TEST_OK(emb_fgram_run(e, set.ids + i, set.lengths + i, n, i, out + i * HIDDEN));
+        TEST_OK(emb_fgram_run(e, set + i, n, i, out + i * HIDDEN));
     }
     assert_true(emb_fgram_bytes(e) > 0 && emb_fgram_window(e) > 0);
     emb_fgram_free(e);
@@ -55,8 +50,8 @@ static void check_reference(const tiny_model *main_model, tiny_model *fgram, con
     own = word->data;
     word->data = (float *)(uintptr_t)tiny_model_tensor(main_model, "%s", word->name);
     for (int i = 0; i < N; i += 3) {
-        const size_t n = set.lengths[i];
-        const int32_t *ids = (const int32_t *)set.ids[i];
+        const size_t n = set[i].length;
+        const int32_t *ids = (const int32_t *)set[i].ids;
         if (fgram->spec.moe_every > 0 && reference_router_gap(fgram, ids, n) < 1e-5)
             continue; /* rounding may choose another expert */
         double *states = reference_states(fgram, ids, n);
@@ -133,7 +128,7 @@ static void own_model_is_the_encoder(void **state) {
     embed_model *pooled = test_open(last.dir);
     embed_context *encoder = test_context(pooled, 1, 0);
     for (size_t i = 0; i < N; i += 7) {
-        const embed_ids text = {(const int32_t *)set.ids[i], set.lengths[i]};
+        const embed_ids text = {(const int32_t *)set[i].ids, set[i].length};
         float want[HIDDEN];
         TEST_OK(embed_encode_ids(encoder, &text, 1, &p, want, HIDDEN));
         test_same_bits("last state", rows + i * HIDDEN, want, HIDDEN);
@@ -159,12 +154,12 @@ static void derived_rows(void **state) {
         float *last = rows_of(model, NULL, EMB_FGRAM_LAST, 2, 50, N);
         float *mean = rows_of(model, NULL, EMB_FGRAM_MEAN, 3, 4096, 60);
         for (size_t i = 0; i < N; i++) {
-            const int n = set.lengths[i];
+            const int n = set[i].length;
             for (size_t c = 0; c < HIDDEN; c++) {
                 double sum = 0;
                 for (int t = 0; t < n; t++)
-                    sum += (double)word[set.ids[i][t] * HIDDEN + c];
-                assert_true(last[i * HIDDEN + c] == word[set.ids[i][n - 1] * HIDDEN + c]);
+                    sum += (double)word[set[i].ids[t] * HIDDEN + c];
+                assert_true(last[i * HIDDEN + c] == word[set[i].ids[n - 1] * HIDDEN + c]);
                 assert_true(fabs((double)mean[i * HIDDEN + c] - sum / n) < 1e-6);
             }
         }
@@ -198,19 +193,18 @@ static void what_does_not_fit_is_refused(void **state) {
                "vocabulary of 320, but ");
     TEST_OK(emb_fgram_create(&e, model, c, EMB_FGRAM_MODEL, 1, 100));
     float out[HIDDEN];
-    uint32_t ids[1][EMB_NGRAM_MAX_K] = {{60, 61, 62, 63, 64, 65, 66, 67}};
-    uint8_t length = 5;
-    TEST_OK(emb_fgram_run(e, ids, &length, 1, 0, out));
-    length = 6;
-    test_fails(emb_fgram_run(e, ids, &length, 1, 7, out), EMBED_ERR_FORMAT,
+    emb_ngram_fgram g = {{60, 61, 62, 63, 64, 65, 66, 67}, 1, 5, {0}};
+    TEST_OK(emb_fgram_run(e, &g, 1, 0, out));
+    g.length = 6;
+    test_fails(emb_fgram_run(e, &g, 1, 7, out), EMBED_ERR_FORMAT,
                "f-gram 7: 6 ids, but the f-gram model ");
-    length = 1;
-    test_fails(emb_fgram_run(e, ids, &length, 1, 8, out), EMBED_ERR_FORMAT, "f-gram 8: expected 2");
-    length = 3;
-    ids[0][2] = 256;
-    test_fails(emb_fgram_run(e, ids, &length, 1, 9, out), EMBED_ERR_FORMAT,
+    g.length = 1;
+    test_fails(emb_fgram_run(e, &g, 1, 8, out), EMBED_ERR_FORMAT, "f-gram 8: expected 2");
+    g.length = 3;
+    g.ids[2] = 256;
+    test_fails(emb_fgram_run(e, &g, 1, 9, out), EMBED_ERR_FORMAT,
                "f-gram 9: expected ids below 256");
-    TEST_OK(emb_fgram_run(e, ids, &length, 0, 0, out));
+    TEST_OK(emb_fgram_run(e, &g, 0, 0, out));
     emb_fgram_free(e);
     emb_fgram_free(NULL);
     embed_model_free(a);
@@ -244,7 +238,7 @@ static void allocations_that_fail(void **state) {
         a.fail_at = a.calls + n;
         embed_status st = emb_fgram_create(&e, model, model, EMB_FGRAM_MODEL, 2, 64);
         if (st == EMBED_OK)
-            st = emb_fgram_run(e, set.ids, set.lengths, 4, 0, out);
+            st = emb_fgram_run(e, set, 4, 0, out);
         emb_fgram_free(e);
         assert_int_equal(a.live, open);
         if (!a.failed) {
