@@ -29,7 +29,7 @@ struct slot {
 
 struct emb_npy_sink {
     emb_env env;
-    char *path, *partial, *state;
+    char *path, *partial, *state, *dir;
     int fd, state_fd;
     struct slot now;
     uint64_t safe; /* rows that the state on disk names */
@@ -91,17 +91,12 @@ static uint64_t size_of(const char *path) {
     return lstat(path, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
 }
 
-static embed_status directory_sync(const emb_npy_sink *s) {
-    const char *slash = strrchr(s->path, '/');
-    char *dir;
-    embed_status st = slash == NULL || slash == s->path
-                          ? emb_strdup(&s->env, slash == NULL ? "." : "/", 1, &dir)
-                          : emb_strdup(&s->env, s->path, (size_t)(slash - s->path), &dir);
-    if (st != EMBED_OK)
-        return st;
-    st = emb_durable_sync_dir(dir);
-    emb_free(&s->env, dir);
-    return st;
+/* The directory that holds `path`, for emb_free. */
+static embed_status directory_of(const emb_env *env, const char *path, char **out) {
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL || slash == path)
+        return emb_strdup(env, slash == NULL ? "." : "/", 1, out);
+    return emb_strdup(env, path, (size_t)(slash - path), out);
 }
 
 static embed_status take_lock(emb_npy_sink *s) {
@@ -131,7 +126,7 @@ static embed_status begin(emb_npy_sink *s) {
     emb_npy_make_header(header, s->now.rows, s->now.width);
     EMB_TRY(emb_durable_write_at(s->fd, header, sizeof header, 0, s->partial));
     EMB_TRY(checkpoint(s));
-    EMB_TRY(directory_sync(s));
+    EMB_TRY(emb_durable_sync_dir(s->dir));
 fail:
     return st;
 }
@@ -210,6 +205,7 @@ embed_status emb_npy_sink_open(emb_npy_sink **out, const emb_env *env, const cha
     EMB_TRY(emb_mul(rows, s->row_bytes, path, &bytes));
     EMB_TRY(emb_add(bytes, EMB_NPY_HEADER_BYTES, path, &bytes));
     EMB_TRY(emb_strdup(env, path, strlen(path), &s->path));
+    EMB_TRY(directory_of(env, path, &s->dir));
     EMB_TRY(add_suffix(env, path, ".partial", &s->partial));
     EMB_TRY(add_suffix(env, path, ".partial.state", &s->state));
     EMB_TRY(resume ? go_on(s) : begin(s));
@@ -248,7 +244,7 @@ embed_status emb_npy_sink_finish(emb_npy_sink *s) {
             return emb_file_fail(s->path, "cannot rename to it");
         s->finished = 1;
     }
-    EMB_TRY(directory_sync(s));
+    EMB_TRY(emb_durable_sync_dir(s->dir));
     if (unlink(s->state) != 0 && errno != ENOENT)
         return emb_file_fail(s->state, "cannot remove");
 fail:
@@ -271,5 +267,6 @@ void emb_npy_sink_close(emb_npy_sink *s, int discard) {
     emb_free(&env, s->path);
     emb_free(&env, s->partial);
     emb_free(&env, s->state);
+    emb_free(&env, s->dir);
     emb_free(&env, s);
 }
