@@ -60,6 +60,9 @@ V_INLINE void v_store(float *p, emb_v a) {
 V_INLINE void v_store_n(float *p, emb_v a, int64_t n) {
     _mm512_mask_storeu_ps(p, v_first(n), a);
 }
+V_INLINE emb_v v_load_i8(const void *p) { /* 16 signed bytes */
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
 V_INLINE emb_v v_load_f16(const void *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
@@ -162,6 +165,11 @@ V_INLINE void v_store(float *p, emb_v a) {
 V_INLINE void v_store_n(float *p, emb_v a, int64_t n) {
     _mm256_maskstore_ps(p, v_first8(n), a.lo);
     _mm256_maskstore_ps(p + 8, v_first8(n - 8), a.hi);
+}
+V_INLINE emb_v v_load_i8(const void *p) {
+    const __m128i b = _mm_loadu_si128(p);
+    return V_BOTH(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+                  _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8))));
 }
 V_INLINE emb_v v_load_f16(const void *p) {
     return V_BOTH(_mm256_cvtph_ps(_mm_loadu_si128(p)),
@@ -289,6 +297,11 @@ V_INLINE void v_store(float *p, emb_v a) {
 }
 V_INLINE void v_store_n(float *p, emb_v a, int64_t n) {
     memcpy(p, &a, (size_t)n * 4);
+}
+V_INLINE emb_v v_load_i8(const void *p) {
+    signed char b[EMB_LANES];
+    memcpy(b, p, sizeof b);
+    V_EACH((float)b[l]);
 }
 V_INLINE emb_v v_load_f16_n(const void *p, int64_t n) {
     uint16_t h[EMB_LANES] = {0};

@@ -6,12 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "io/file.h"
 #include "io/json.h"
 #include "io/json_write.h"
 
 #define MAX_MANIFEST_BYTES ((size_t)64 << 20) /* special ids of any vocabulary fit */
-#define MAX_FILES 1002                        /* index, 1000 parts, projection */
+#define CHECKSUM EMB_NGRAM_CHECKSUM_KEY
+#define DIGITS 16
+#define MAX_FILES 1002 /* index, 1000 parts, projection */
 
 static const char *const mode_names[] = {"replace", "add"};
 static const struct {
@@ -286,11 +291,55 @@ fail:
     return st;
 }
 
+/* ----------------------------------------------------------------------------------- checksum */
+
+char *emb_ngram_manifest_digits(char *text, size_t len) {
+    static const char key[] = "\"" CHECKSUM "\"";
+    const size_t n = sizeof key - 1;
+    for (size_t at = len; at-- > 0;) { /* it is the last key */
+        if (len - at < n || memcmp(text + at, key, n) != 0)
+            continue;
+        size_t i = at + n;
+        while (i < len && (text[i] == ' ' || text[i] == ':'))
+            i++;
+        return len - i > DIGITS + 1 && text[i] == '"' && text[i + DIGITS + 1] == '"' ? text + i + 1
+                                                                                     : NULL;
+    }
+    return NULL;
+}
+
+uint64_t emb_ngram_manifest_sum(const char *text, size_t len) {
+    return XXH3_64bits(text, len);
+}
+
+static int is_intact(char *text, size_t len) {
+    char found[DIGITS + 1] = "", expected[DIGITS + 1];
+    char *digits = emb_ngram_manifest_digits(text, len);
+    if (digits == NULL)
+        return 0;
+    memcpy(found, digits, DIGITS);
+    memset(digits, '0', DIGITS);
+    (void)snprintf(expected, sizeof expected, "%016" PRIx64, emb_ngram_manifest_sum(text, len));
+    return memcmp(found, expected, DIGITS) == 0;
+}
+
+embed_status emb_ngram_manifest_intact(const emb_ngram_manifest *m, const char *path) {
+    if (!m->intact)
+        return emb_fail(EMBED_ERR_FORMAT,
+                        "%s/manifest.json: fails its checksum: it was changed since it was written",
+                        path);
+    return EMBED_OK;
+}
+
 embed_status emb_ngram_manifest_read(emb_ngram_manifest *m, const emb_env *env, const char *path) {
     embed_status st = EMBED_OK;
     emb_json_doc *doc = NULL;
+    char *text = NULL;
+    size_t len;
     *m = (emb_ngram_manifest){0};
-    EMB_TRY(emb_json_open(&doc, env, path, MAX_MANIFEST_BYTES));
+    EMB_TRY(emb_file_read(path, env, MAX_MANIFEST_BYTES, 1, &text, &len));
+    EMB_TRY(emb_json_parse(&doc, env, path, text, len));
+    m->intact = is_intact(text, len);
     const reader r = {doc, env, m};
     const emb_json *root = emb_json_root(doc);
     EMB_TRY(read_head(&r, root));
@@ -300,14 +349,26 @@ embed_status emb_ngram_manifest_read(emb_ngram_manifest *m, const emb_env *env, 
     EMB_TRY(read_provenance(&r, root));
     EMB_TRY(read_files(&r, root));
     emb_json_free(doc);
+    emb_free(env, text);
     return EMBED_OK;
 fail:
     emb_json_free(doc);
+    emb_free(env, text);
     emb_ngram_manifest_clear(m, env);
     return st;
 }
 
 /* ------------------------------------------------------------------------------------ binding */
+
+embed_status emb_ngram_width_check(const emb_ngram_manifest *m, const emb_ngram_binding *model,
+                                   const char *path) {
+    if (m->projection == NULL && m->layout.width != model->hidden)
+        return emb_fail(EMBED_ERR_MISMATCH,
+                        "%s: rows are %d wide, the model's word embeddings %d; expected equal "
+                        "widths or a projection in the manifest",
+                        path, m->layout.width, model->hidden);
+    return EMBED_OK;
+}
 
 embed_status emb_ngram_binding_check(const emb_ngram_manifest *m, const emb_ngram_binding *model,
                                      const char *path) {
@@ -318,11 +379,9 @@ embed_status emb_ngram_binding_check(const emb_ngram_manifest *m, const emb_ngra
         {"tokenizer", b->tokenizer, model->tokenizer},
         {"word embedding matrix", b->embedding, model->embedding},
     };
-    if (m->projection == NULL && m->layout.width != model->hidden)
-        return emb_fail(EMBED_ERR_MISMATCH,
-                        "%s: rows are %d wide, the model's word embeddings %d; expected equal "
-                        "widths or a projection in the manifest",
-                        path, m->layout.width, model->hidden);
+    const embed_status st = emb_ngram_width_check(m, model, path);
+    if (st != EMBED_OK)
+        return st;
     if (b->hidden != model->hidden || b->vocab != model->vocab)
         return emb_fail(EMBED_ERR_MISMATCH,
                         "%s: table is for a word embedding matrix [%d, %d], the model's is "

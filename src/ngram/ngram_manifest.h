@@ -7,6 +7,7 @@
 #include "ngram/ngram_row.h"
 
 #define EMB_NGRAM_FORMAT_NAME "embed-ngram-table"
+#define EMB_NGRAM_CHECKSUM_KEY "checksum"
 #define EMB_NGRAM_SPECIAL_RULE "special tokens take no part and end the history"
 
 typedef enum emb_ngram_mode {
@@ -50,17 +51,28 @@ typedef struct emb_ngram_manifest {
     emb_ngram_provenance provenance;
     emb_ngram_file *files; /* index.bin, rows-000.bin ..., projection.safetensors */
     size_t n_files;
+    int32_t intact; /* 1: the text agrees with the checksum at its end */
 } emb_ngram_manifest;
 
 embed_status emb_ngram_manifest_read(emb_ngram_manifest *m, const emb_env *env, const char *path);
 /* Written, synced and closed under `path`, which must not exist. */
 embed_status emb_ngram_manifest_write(const emb_ngram_manifest *m, const emb_env *env,
                                       const char *path);
+/* EMBED_ERR_FORMAT unless it is: a call of its own, so that a table that is newer or of another
+ * model is reported as that. */
+embed_status emb_ngram_manifest_intact(const emb_ngram_manifest *m, const char *path);
+/* The place of the 16 digits of the checksum in a manifest's text, NULL if there is none; and the
+ * checksum: XXH3-64 of the text with these digits zero. */
+char *emb_ngram_manifest_digits(char *text, size_t len);
+uint64_t emb_ngram_manifest_sum(const char *text, size_t len);
 void emb_ngram_manifest_clear(emb_ngram_manifest *m, const emb_env *env);
 
 /* EMBED_ERR_MISMATCH naming the first difference with both sides, in the order hidden (unless a
  * projection bridges it), vocab, tokenizer, embedding, special. */
 embed_status emb_ngram_binding_check(const emb_ngram_manifest *m, const emb_ngram_binding *model,
                                      const char *path);
+/* Its first part alone. */
+embed_status emb_ngram_width_check(const emb_ngram_manifest *m, const emb_ngram_binding *model,
+                                   const char *path);
 
 #endif

@@ -100,7 +100,15 @@ embed_status emb_ngram_manifest_write(const emb_ngram_manifest *m, const emb_env
     write_head(m, w, root);
     write_binding(&m->binding, w, root);
     write_rest(m, w, root);
+    emb_json_add_string(w, root, EMB_NGRAM_CHECKSUM_KEY, "0000000000000000");
     EMB_TRY(emb_json_writer_text(w, &text, &len));
+    char *digits = emb_ngram_manifest_digits(text, len), sum[17];
+    if (digits == NULL) {
+        st = emb_fail(EMBED_ERR_INTERNAL, "%s: no place for the checksum", path);
+        goto fail;
+    }
+    (void)snprintf(sum, sizeof sum, "%016" PRIx64, emb_ngram_manifest_sum(text, len));
+    memcpy(digits, sum, 16);
     EMB_TRY(emb_durable_write(path, text, len));
 fail:
     emb_free(env, text);

@@ -16,9 +16,10 @@
 
 #include "io/file.h"
 #include "ngram/ngram_crypt.h"
+#include "ngram/ngram_memory.h"
+#include "ngram/ngram_path.h"
 
 #define HEADER EMB_NGRAM_FILE_HEADER_BYTES
-#define HUGE_PAGE ((size_t)2 << 20)
 
 void emb_ngram_part_name(uint32_t part, char out[32]) {
     (void)snprintf(out, 32, "rows-%03" PRIu32 ".bin", part);
@@ -65,7 +66,6 @@ static const emb_ngram_file *manifest_file(const embed_table *t, const char *nam
 
 /* No symbolic link, nobody else may write to it, and exactly as long as the manifest says. */
 static embed_status open_file(const embed_table *t, const char *name, int allow_unsafe, opened *o) {
-    struct stat info;
     const emb_ngram_file *f = manifest_file(t, name);
     embed_status st = emb_file_join(&t->env, t->path, name, &o->path);
     if (st != EMBED_OK)
@@ -73,19 +73,8 @@ static embed_status open_file(const embed_table *t, const char *name, int allow_
     if (f == NULL)
         return emb_fail(EMBED_ERR_FORMAT, "%s: not in the manifest", o->path);
     EMB_TRY(emb_file_open(o->path, &o->fd, &o->size));
-    if (!allow_unsafe) {
-        if (lstat(o->path, &info) == 0 && S_ISLNK(info.st_mode))
-            return emb_fail(EMBED_ERR_IO,
-                            "%s: is a symbolic link; EMBED_TABLE_ALLOW_UNSAFE would allow it",
-                            o->path);
-        if (fstat(o->fd, &info) != 0)
-            return emb_file_fail(o->path, "cannot stat");
-        if (info.st_mode & S_IWOTH)
-            return emb_fail(EMBED_ERR_IO,
-                            "%s: anyone may write to it (mode %04o); remove that permission or "
-                            "set EMBED_TABLE_ALLOW_UNSAFE",
-                            o->path, (unsigned)info.st_mode & 07777u);
-    }
+    if (!allow_unsafe)
+        EMB_TRY(emb_ngram_path_check(o->path, o->fd));
     if (o->size != f->bytes)
         return emb_fail(o->size < f->bytes ? EMBED_ERR_TRUNCATED : EMBED_ERR_FORMAT,
                         "%s: expected %" PRIu64 " bytes, found %" PRIu64, o->path, f->bytes,
@@ -120,42 +109,6 @@ static embed_status check_header(const embed_table *t, const opened *o, uint64_t
                         " bytes a tag, found %" PRIu64 " and %" PRIu32,
                         o->path, payload, tag, h->payload_bytes, h->tag_bytes);
     return EMBED_OK;
-}
-
-/* ---------------------------------------------------------------------------- memory */
-
-static embed_status map_private(size_t bytes, const char *path, void **out) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
-        *out = NULL;
-        return emb_fail(EMBED_ERR_NOMEM, "%s: no memory for %zu bytes", path, bytes);
-    }
-    (void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint; ordinary pages do too */
-    *out = p;
-    return EMBED_OK;
-}
-
-static embed_status map_file(const opened *o, int populate, const void **out) {
-    void *p = mmap(NULL, o->size, PROT_READ, MAP_SHARED | (populate ? MAP_POPULATE : 0), o->fd, 0);
-    if (p == MAP_FAILED)
-        return emb_file_fail(o->path, "cannot map");
-    *out = p;
-    return EMBED_OK;
-}
-
-/* The file as the mode says: mapped, or copied into private memory. */
-static embed_status load(const embed_table *t, const opened *o, int copy, const void **out) {
-    void *memory;
-    if (!copy)
-        return map_file(o, t->mode == EMBED_TABLE_POPULATE, out);
-    embed_status st = map_private(o->size, o->path, &memory);
-    if (st == EMBED_OK)
-        st = emb_file_read_at(o->fd, o->path, 0, memory, o->size);
-    if (st != EMBED_OK && memory != NULL)
-        munmap(memory, o->size);
-    else
-        *out = memory;
-    return st;
 }
 
 /* ---------------------------------------------------------------------------- the index */
@@ -195,7 +148,11 @@ static embed_status open_index(embed_table *t, int allow_unsafe) {
                       o.header.seed);
         goto fail;
     }
-    EMB_TRY(load(t, &o, copy, &t->index_map));
+    if (copy)
+        EMB_TRY(emb_ngram_memory_copy(o.fd, o.path, o.size, &t->index_map));
+    else
+        EMB_TRY(emb_ngram_memory_map(o.fd, o.path, o.size, t->mode == EMBED_TABLE_POPULATE,
+                                     &t->index_map));
     t->index_map_bytes = o.size;
     if (m->encrypted)
         EMB_TRY(decrypt_index(t, &o, (unsigned char *)(uintptr_t)t->index_map));
@@ -222,7 +179,7 @@ static embed_status open_part(embed_table *t, uint32_t number, uint64_t first_ro
     emb_ngram_part *part = &t->parts[number];
     const emb_ngram_layout *l = &t->manifest.layout;
     emb_ngram_part_name(number, name);
-    part->fd = -1;
+    part->fd = part->direct = -1;
     EMB_TRY(open_file(t, name, allow_unsafe, &o));
     const emb_ngram_file_header *h = &o.header;
     if (h->count > t->manifest.rows - first_row) {
@@ -244,19 +201,23 @@ static embed_status open_part(embed_table *t, uint32_t number, uint64_t first_ro
     part->first_row = first_row;
     part->rows = h->count;
     part->payload_bytes = payload;
-    if (t->mode != EMBED_TABLE_READ) {
-        const void *map = NULL;
-        EMB_TRY(load(t, &o, t->mode == EMBED_TABLE_HUGE, &map));
-        part->map = map;
-        part->map_bytes = o.size;
-        if (t->mode == EMBED_TABLE_LAZY) /* rows are scattered: read-ahead would fetch the file */
-            (void)madvise((void *)(uintptr_t)map, o.size, MADV_RANDOM);
-    }
+    EMB_TRY(emb_ngram_part_load(t, part, o.fd, o.path));
     part->fd = o.fd;
     o.fd = -1;
 fail:
     close_file(t, &o);
     return st;
+}
+
+/* Every file that the manifest names is one that was opened. */
+static embed_status check_count(const embed_table *t) {
+    const size_t expected = 1 + (size_t)t->n_parts + (t->manifest.projection != NULL);
+    if (t->manifest.n_files != expected)
+        return emb_fail(EMBED_ERR_MISMATCH,
+                        "%s: %" PRIu64 " rows lie in %" PRId32 " row files: expected %zu files in "
+                        "the manifest, found %zu",
+                        t->path, t->manifest.rows, t->n_parts, expected, t->manifest.n_files);
+    return EMBED_OK;
 }
 
 embed_status emb_ngram_parts_open(embed_table *t, int allow_unsafe) {
@@ -275,35 +236,14 @@ embed_status emb_ngram_parts_open(embed_table *t, int allow_unsafe) {
             return emb_fail(EMBED_ERR_FORMAT, "%s: row file %" PRIu32 " is empty", t->path, number);
         rows += t->parts[number].rows;
     }
+    EMB_TRY(check_count(t));
 fail:
     return st;
 }
 
 void emb_ngram_parts_close(embed_table *t) {
-    for (int32_t i = 0; i < t->n_parts; i++) {
-        if (t->parts[i].map != NULL)
-            munmap((void *)(uintptr_t)t->parts[i].map, t->parts[i].map_bytes);
-        emb_file_close(t->parts[i].fd);
-    }
-    if (t->index_map != NULL)
-        munmap((void *)(uintptr_t)t->index_map, t->index_map_bytes);
+    for (int32_t i = 0; i < t->n_parts; i++)
+        emb_ngram_part_unload(t, &t->parts[i]);
+    emb_ngram_memory_release(t->index_map, t->index_map_bytes);
     emb_free(&t->env, t->parts);
-}
-
-embed_status emb_ngram_parts_pin(embed_table *t, uint64_t bytes) {
-    for (int32_t i = 0; i < t->n_parts && bytes > 0; i++) {
-        const emb_ngram_part *part = &t->parts[i];
-        const uint64_t here = bytes < part->payload_bytes ? bytes : part->payload_bytes;
-        if (part->map == NULL)
-            return emb_fail(EMBED_ERR_ARG, "%s: pin_bytes needs a mapped mode, not read", t->path);
-        if (mlock(part->map, HEADER + here) != 0)
-            return emb_fail(EMBED_ERR_NOMEM,
-                            "%s: the system refuses to lock %" PRIu64
-                            " bytes in memory (see `ulimit -l`)",
-                            t->path, here);
-        t->pinned_rows = part->first_row +
-                         here / t->manifest.layout.block_bytes * t->manifest.layout.rows_per_block;
-        bytes -= here;
-    }
-    return EMBED_OK;
 }

@@ -8,8 +8,6 @@
 /* Fills index.buckets and parts of a table whose path, manifest, mode and cipher are set. */
 embed_status emb_ngram_parts_open(embed_table *t, int allow_unsafe);
 void emb_ngram_parts_close(embed_table *t);
-/* Lock the first rows in memory, up to so many bytes; refused by the system: EMBED_ERR_NOMEM. */
-embed_status emb_ngram_parts_pin(embed_table *t, uint64_t bytes);
 
 /* Header of a file, checksum included. */
 void emb_ngram_header_seal(emb_ngram_file_header *h);

@@ -99,10 +99,11 @@ static embed_status collect(emb_ngram_rowset *set, const embed_table *t) {
 
 embed_status emb_ngram_rowset_lookup(emb_ngram_rowset *set, const embed_table *t,
                                      const int32_t *ids, const int32_t *offsets, size_t texts) {
-    set->positions = texts > 0 ? (size_t)offsets[texts] : 0;
-    const embed_status st = emb_ngram_rowset_reserve(set, set->positions);
+    const size_t n = texts > 0 ? (size_t)offsets[texts] : 0;
+    const embed_status st = emb_ngram_rowset_reserve(set, n);
     if (st != EMBED_OK)
         return st;
+    set->positions = n;
     emb_ngram_index_lookup(&t->index, ids, offsets, texts, set->found, set->lengths);
     return collect(set, t);
 }

@@ -1,70 +1,20 @@
 #define _DEFAULT_SOURCE
 #include "ngram/ngram_table.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "io/file.h"
 #include "ngram/ngram_cache.h"
 #include "ngram/ngram_crypt.h"
+#include "ngram/ngram_memory.h"
 #include "ngram/ngram_parts.h"
+#include "ngram/ngram_path.h"
+#include "ngram/ngram_probe.h"
+#include "ngram/ngram_projector.h"
 #include "ngram/ngram_service.h"
 
 #define DEFAULT_CACHE_BYTES ((uint64_t)64 << 20)
-
-/* ------------------------------------------------------------------------------ finding it */
-
-/* path itself, or the version its `current` link names. The link holds a plain name, so that a
- * store can be moved and nobody is led out of it. */
-static embed_status resolve(char **dir, const emb_env *env, const char *path, int allow_unsafe) {
-    embed_status st = EMBED_OK;
-    char *link = NULL, *manifest = NULL, target[256];
-    struct stat info;
-    int exists = 0;
-    *dir = NULL;
-    if (lstat(path, &info) != 0)
-        return emb_file_fail(path, "cannot open");
-    if (S_ISLNK(info.st_mode) && !allow_unsafe)
-        return emb_fail(EMBED_ERR_IO,
-                        "%s: is a symbolic link; name the directory, or set "
-                        "EMBED_TABLE_ALLOW_UNSAFE",
-                        path);
-    EMB_TRY(emb_file_join(env, path, "manifest.json", &manifest));
-    EMB_TRY(emb_file_exists(manifest, &exists));
-    if (exists) {
-        EMB_TRY(emb_strdup(env, path, strlen(path), dir));
-        goto fail;
-    }
-    EMB_TRY(emb_file_join(env, path, "current", &link));
-    const ssize_t n = readlink(link, target, sizeof target - 1);
-    if (n < 0) {
-        st = emb_fail(EMBED_ERR_IO,
-                      "%s: holds neither a manifest.json nor a `current` link: no table", path);
-        goto fail;
-    }
-    target[n] = '\0';
-    if (n == 0 || strchr(target, '/') != NULL || target[0] == '.') {
-        st = emb_fail(EMBED_ERR_IO, "%s: expected a link to a version beside it, found \"%s\"",
-                      link, target);
-        goto fail;
-    }
-    EMB_TRY(emb_file_join(env, path, target, dir));
-fail:
-    emb_free(env, manifest);
-    emb_free(env, link);
-    return st;
-}
 
 /* ------------------------------------------------------------------------------- key */
 
@@ -125,6 +75,34 @@ static embed_status check_manifest(const embed_table *t) {
     return EMBED_OK;
 }
 
+static embed_status read_manifest(embed_table *t, int allow_unsafe) {
+    embed_status st = EMBED_OK;
+    char *name = NULL;
+    uint64_t bytes;
+    int fd = -1;
+    EMB_TRY(emb_file_join(&t->env, t->path, "manifest.json", &name));
+    EMB_TRY(emb_file_open(name, &fd, &bytes));
+    if (!allow_unsafe)
+        EMB_TRY(emb_ngram_path_check(name, fd));
+    EMB_TRY(emb_ngram_manifest_read(&t->manifest, &t->env, name));
+    EMB_TRY(check_manifest(t));
+fail:
+    emb_file_close(fd);
+    emb_free(&t->env, name);
+    return st;
+}
+
+/* For experiments all may differ but what would make rows unusable. */
+static embed_status check_binding(const embed_table *t, const emb_ngram_binding *model) {
+    if (!t->any_model)
+        return emb_ngram_binding_check(&t->manifest, model, t->path);
+    if (t->manifest.projection != NULL && t->manifest.binding.hidden != model->hidden)
+        return emb_fail(EMBED_ERR_MISMATCH,
+                        "%s: rows are projected to %d floats, the model's word embeddings have %d",
+                        t->path, t->manifest.binding.hidden, model->hidden);
+    return emb_ngram_width_check(&t->manifest, model, t->path);
+}
+
 static embed_status make_special(embed_table *t) {
     const emb_ngram_binding *b = &t->manifest.binding;
     uint64_t *bits;
@@ -144,7 +122,7 @@ static embed_status make_special(embed_table *t) {
 
 /* Rows that are decoded straight from memory would only be copied once more. */
 static embed_status make_cache(embed_table *t, uint64_t bytes) {
-    if (t->n_parts == 0 || (t->parts[0].map != NULL && t->cipher == NULL))
+    if (t->n_parts == 0 || (t->io == EMBED_TABLE_IO_WILLNEED && t->parts[0].clear))
         return EMBED_OK;
     return emb_ngram_cache_create(&t->cache, &t->env, bytes == 0 ? DEFAULT_CACHE_BYTES : bytes,
                                   t->manifest.layout.width);
@@ -155,7 +133,6 @@ embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const c
                                   const emb_ngram_binding *binding) {
     embed_status st = EMBED_OK;
     embed_table *t = NULL;
-    char *manifest = NULL;
     const int unsafe = (params->flags & EMBED_TABLE_ALLOW_UNSAFE) != 0;
     *out = NULL;
     EMB_TRY(emb_new(env, sizeof *t, (void **)&t));
@@ -163,26 +140,27 @@ embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const c
     atomic_init(&t->refs, 1);
     (void)pthread_mutex_init(&t->lock, NULL);
     t->mode = params->mode != EMBED_TABLE_AUTO ? params->mode : EMBED_TABLE_LAZY;
-    t->io = params->io;
+    t->io_asked = params->io;
     t->any_model = (params->flags & EMBED_TABLE_ALLOW_MISMATCH) != 0;
     EMB_TRY(emb_isa_select(&t->isa, EMBED_ISA_AUTO));
-    EMB_TRY(resolve(&t->path, env, path, unsafe));
-    EMB_TRY(emb_file_join(env, t->path, "manifest.json", &manifest));
-    EMB_TRY(emb_ngram_manifest_read(&t->manifest, env, manifest));
-    EMB_TRY(check_manifest(t));
-    if (binding != NULL && !t->any_model)
-        EMB_TRY(emb_ngram_binding_check(&t->manifest, binding, t->path));
+    EMB_TRY(emb_ngram_path_resolve(&t->path, env, path, unsafe));
+    EMB_TRY(read_manifest(t, unsafe));
+    if (binding != NULL)
+        EMB_TRY(check_binding(t, binding));
+    EMB_TRY(emb_ngram_manifest_intact(&t->manifest, t->path));
     EMB_TRY(unlock(t, params));
     EMB_TRY(make_special(t));
     EMB_TRY(emb_ngram_parts_open(t, unsafe));
+    EMB_TRY(emb_ngram_projector_open(&t->projection, t, unsafe));
+    t->verified_bytes = (t->manifest.rows / 64 + 1) * sizeof *t->verified;
+    EMB_TRY(emb_ngram_memory_zeros(t->path, t->verified_bytes, (void **)&t->verified));
+    EMB_TRY(emb_ngram_io_choose(t));
     EMB_TRY(emb_ngram_parts_pin(t, params->pin_bytes));
     EMB_TRY(make_cache(t, params->cache_bytes));
     EMB_TRY(emb_ngram_service_create(&t->service, t));
-    emb_free(env, manifest);
     *out = t;
     return EMBED_OK;
 fail:
-    emb_free(env, manifest);
     emb_ngram_table_release(t);
     return st;
 }
@@ -201,7 +179,8 @@ void emb_ngram_table_release(embed_table *t) {
     emb_ngram_cipher_free(t->cipher);
     emb_free(&env, (void *)(uintptr_t)t->index.special);
     emb_ngram_manifest_clear(&t->manifest, &env);
-    emb_free(&env, t->projection);
+    emb_ngram_projector_free(t->projection, &env);
+    emb_ngram_memory_release((const void *)(uintptr_t)t->verified, t->verified_bytes);
     emb_free(&env, t->path);
     (void)pthread_mutex_destroy(&t->lock);
     emb_free(&env, t);

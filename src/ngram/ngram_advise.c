@@ -1,0 +1,86 @@
+#define _GNU_SOURCE
+#include "ngram/ngram_advise.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FEW_FAULTS 1      /* in a step: not worth a system call for every row */
+#define HOT_SECONDS 10e-6 /* a row, asked for and decoded from memory; no disk is as fast */
+
+static double now_seconds(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Faults that waited for a read, and blocks that this thread had read, since the last look. */
+static void look(emb_ngram_advice *a, long *faults, long *blocks) {
+    struct rusage u = {0};
+    (void)getrusage(RUSAGE_THREAD, &u);
+    *faults = u.ru_majflt - a->faults;
+    *blocks = u.ru_inblock - a->blocks;
+    a->faults = u.ru_majflt;
+    a->blocks = u.ru_inblock;
+}
+
+void emb_ngram_advice_init(emb_ngram_advice *a) {
+    *a = (emb_ngram_advice){.cold = 1};
+}
+
+void emb_ngram_advice_start(emb_ngram_advice *a) {
+    long faults, blocks;
+    look(a, &faults, &blocks);
+    a->asked = 0;
+    if (a->cold)
+        a->started = now_seconds();
+}
+
+/* Rows whose pages touch are asked for together. */
+static void ask(const emb_ngram_place *places, size_t n, size_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = 0, end = 0;
+    for (size_t i = 0; i <= n; i++) {
+        const uintptr_t from = i < n ? (uintptr_t)places[i].bytes & ~(page - 1) : UINTPTR_MAX;
+        const uintptr_t to =
+            i < n ? ((uintptr_t)places[i].bytes + bytes + page - 1) & ~(page - 1) : 0;
+        if (i < n && from >= start && from <= end && end > 0) {
+            end = to > end ? to : end;
+            continue;
+        }
+        if (end > start)
+            (void)madvise((void *)start, end - start, MADV_WILLNEED);
+        start = from;
+        end = to;
+    }
+}
+
+void emb_ngram_advice_step(emb_ngram_advice *a, const emb_ngram_place *places, size_t at, size_t n,
+                           size_t bytes) {
+    if (!a->cold && at > 0) {
+        long faults, blocks;
+        look(a, &faults, &blocks);
+        if (faults > FEW_FAULTS) {
+            a->cold = 1;
+            a->started = 0; /* this batch proves nothing */
+        }
+    }
+    if (!a->cold)
+        return;
+    const size_t from = a->asked > at ? a->asked : at;
+    const size_t to = n - at < EMB_NGRAM_ADVISE_AHEAD ? n : at + EMB_NGRAM_ADVISE_AHEAD;
+    if (to > from)
+        ask(places + from, to - from, bytes);
+    a->asked = to;
+}
+
+void emb_ngram_advice_end(emb_ngram_advice *a, size_t n) {
+    long faults, blocks;
+    if (!a->cold || n == 0)
+        return;
+    look(a, &faults, &blocks);
+    a->cold = a->started == 0 || blocks > 0 || faults > 0 ||
+              now_seconds() - a->started > HOT_SECONDS * (double)n;
+}

@@ -1,0 +1,41 @@
+/* ngram_bring: distinct rows in ascending order to decoded vectors, each from where it is nearest:
+ * memory, row cache, disk. */
+#ifndef EMB_NGRAM_NGRAM_BRING_H
+#define EMB_NGRAM_NGRAM_BRING_H
+
+#include "ngram/ngram_advise.h"
+#include "ngram/ngram_read.h"
+#include "ngram/ngram_rowset.h"
+
+/* A row to read: which span brings it, and where in it the row starts. */
+typedef struct emb_ngram_miss {
+    uint32_t row;
+    uint32_t at; /* bytes from the start of its block */
+    size_t slot;
+} emb_ngram_miss;
+
+typedef struct emb_ngram_bringer {
+    emb_env env;
+    embed_table *table;
+    float *vectors;                /* [capacity, stride] */
+    emb_ngram_row_header *headers; /* [capacity] */
+    size_t stride, capacity, used;
+    emb_ngram_place *places; /* rows in memory */
+    emb_ngram_miss *misses;  /* rows to be read */
+    emb_ngram_span *spans; /* pieces of files that hold them; first_miss[i] the first row of each */
+    size_t *first_miss;
+    size_t n_places, n_misses, n_spans;
+    unsigned char *block; /* decrypted */
+    emb_ngram_reader *reader;
+    emb_ngram_advice advice;
+} emb_ngram_bringer;
+
+void emb_ngram_bringer_init(emb_ngram_bringer *b, const emb_env *env, embed_table *table);
+void emb_ngram_bringer_clear(emb_ngram_bringer *b);
+
+/* The set's rows come to stand in slots used .. used + set->n - 1, and `used` moves on. Vectors
+ * that are already there may move in memory. */
+embed_status emb_ngram_bring(emb_ngram_bringer *b, const emb_ngram_rowset *set,
+                             emb_ngram_stats *stats);
+
+#endif

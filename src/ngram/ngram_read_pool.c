@@ -1,0 +1,138 @@
+#define _POSIX_C_SOURCE 200809L
+#include "ngram/ngram_read.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEPTH 32           /* reads in flight, each in a thread of its own */
+#define STACK (256u << 10) /* they do nothing but call pread */
+
+/* Slots on their way: first in, first out. */
+typedef struct fifo {
+    uint32_t slots[DEPTH];
+    uint32_t first, n;
+} fifo;
+
+typedef struct pool_queue {
+    emb_ngram_queue queue;
+    emb_env env;
+    pthread_mutex_t lock;
+    pthread_cond_t work, ready;
+    emb_ngram_request requests[DEPTH];
+    int32_t results[DEPTH];
+    fifo todo, done;
+    pthread_t threads[DEPTH];
+    uint32_t started;
+    int stop;
+} pool_queue;
+
+static void push(fifo *f, uint32_t slot) {
+    f->slots[(f->first + f->n++) % DEPTH] = slot;
+}
+
+static uint32_t pop(fifo *f) {
+    const uint32_t slot = f->slots[f->first];
+    f->first = (f->first + 1) % DEPTH;
+    f->n--;
+    return slot;
+}
+
+static void *pool_main(void *arg) {
+    pool_queue *p = arg;
+    (void)pthread_mutex_lock(&p->lock);
+    for (;;) {
+        while (p->todo.n == 0 && !p->stop)
+            (void)pthread_cond_wait(&p->work, &p->lock);
+        if (p->stop)
+            break;
+        const uint32_t slot = pop(&p->todo);
+        const emb_ngram_request q = p->requests[slot];
+        (void)pthread_mutex_unlock(&p->lock);
+        const ssize_t n = pread(q.fd, q.into, q.bytes, (off_t)q.offset);
+        const int32_t result = n < 0 ? -errno : (int32_t)n;
+        (void)pthread_mutex_lock(&p->lock);
+        p->results[slot] = result;
+        push(&p->done, slot);
+        (void)pthread_cond_signal(&p->ready);
+    }
+    (void)pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+static void pool_submit(emb_ngram_queue *queue, uint32_t slot, const emb_ngram_request *q) {
+    pool_queue *p = (pool_queue *)(void *)queue;
+    (void)pthread_mutex_lock(&p->lock);
+    p->requests[slot] = *q;
+    push(&p->todo, slot);
+    (void)pthread_cond_signal(&p->work);
+    (void)pthread_mutex_unlock(&p->lock);
+}
+
+static embed_status pool_wait(emb_ngram_queue *queue, uint32_t *slot, int32_t *result) {
+    pool_queue *p = (pool_queue *)(void *)queue;
+    (void)pthread_mutex_lock(&p->lock);
+    while (p->done.n == 0)
+        (void)pthread_cond_wait(&p->ready, &p->lock);
+    *slot = pop(&p->done);
+    *result = p->results[*slot];
+    (void)pthread_mutex_unlock(&p->lock);
+    return EMBED_OK;
+}
+
+static void pool_free(emb_ngram_queue *queue) {
+    pool_queue *p = (pool_queue *)(void *)queue;
+    const emb_env env = p->env;
+    (void)pthread_mutex_lock(&p->lock);
+    p->stop = 1;
+    (void)pthread_cond_broadcast(&p->work);
+    (void)pthread_mutex_unlock(&p->lock);
+    for (uint32_t i = 0; i < p->started; i++)
+        (void)pthread_join(p->threads[i], NULL);
+    (void)pthread_cond_destroy(&p->ready);
+    (void)pthread_cond_destroy(&p->work);
+    (void)pthread_mutex_destroy(&p->lock);
+    emb_free(&env, p);
+}
+
+/* As many as the system gives, one at least. They block all signals: handlers belong to the
+ * application's threads. */
+static int start_threads(pool_queue *p) {
+    sigset_t all, old;
+    pthread_attr_t attr;
+    int error = pthread_attr_init(&attr);
+    if (error != 0)
+        return error;
+    (void)pthread_attr_setstacksize(&attr, STACK);
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    while (p->started < DEPTH && error == 0) {
+        error = pthread_create(&p->threads[p->started], &attr, pool_main, p);
+        p->started += error == 0;
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    (void)pthread_attr_destroy(&attr);
+    return p->started > 0 ? 0 : error;
+}
+
+embed_status emb_ngram_queue_pool(emb_ngram_queue **out, const emb_env *env) {
+    pool_queue *p;
+    *out = NULL;
+    const embed_status st = emb_new(env, sizeof *p, (void **)&p);
+    if (st != EMBED_OK)
+        return st;
+    p->env = *env;
+    p->queue = (emb_ngram_queue){DEPTH, pool_submit, pool_wait, pool_free};
+    (void)pthread_mutex_init(&p->lock, NULL);
+    (void)pthread_cond_init(&p->work, NULL);
+    (void)pthread_cond_init(&p->ready, NULL);
+    const int error = start_threads(p);
+    if (error != 0) {
+        pool_free(&p->queue);
+        return emb_fail(EMBED_ERR_THREAD, "no thread to read with (error %d)", error);
+    }
+    *out = &p->queue;
+    return EMBED_OK;
+}
