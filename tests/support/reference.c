@@ -2,8 +2,9 @@
 
 struct net {
     const tiny_model *m;
-    int n, d;   /* tokens, width */
-    double gap; /* see reference_router_gap */
+    int n, d;            /* tokens, width */
+    const double *words; /* [n, d] instead of the checkpoint's word embeddings, or NULL */
+    double gap;          /* see reference_router_gap */
 };
 
 static double *zeros(size_t n) {
@@ -211,8 +212,9 @@ static void lookup(const struct net *r, const int32_t *ids, double *x) {
         /* XLM-R: pad tokens have the pad position and are not counted */
         const int at = r->m->spec.arch == TINY_XLMR && ids[t] == TINY_PAD ? TINY_PAD : next++;
         for (int i = 0; i < r->d; i++)
-            x[t * r->d + i] = (double)word[ids[t] * r->d + i] + (double)type[i] +
-                              (position != NULL ? (double)position[at * r->d + i] : 0);
+            x[t * r->d + i] =
+                (r->words != NULL ? r->words[t * r->d + i] : (double)word[ids[t] * r->d + i]) +
+                (double)type[i] + (position != NULL ? (double)position[at * r->d + i] : 0);
     }
     const int nomic = r->m->spec.arch == TINY_NOMIC;
     layer_norm(r, x,
@@ -241,15 +243,34 @@ static double *run(struct net *r, const int32_t *ids) {
     return states;
 }
 
-double *reference_states(const tiny_model *m, const int32_t *ids, size_t n) {
-    struct net r = {m, (int)n, m->spec.hidden, 1};
+double *reference_words(const tiny_model *m, const int32_t *ids, size_t n) {
+    const float *word = tiny_model_tensor(m, "embeddings.word_embeddings.weight");
+    const size_t d = (size_t)m->spec.hidden;
+    double *words = zeros(n * d);
+    for (size_t i = 0; i < n * d; i++)
+        words[i] = (double)word[(size_t)ids[i / d] * d + i % d];
+    return words;
+}
+
+double *reference_states_from(const tiny_model *m, const int32_t *ids, size_t n,
+                              const double *words) {
+    struct net r = {m, (int)n, m->spec.hidden, words, 1};
     return run(&r, ids);
 }
 
-double reference_router_gap(const tiny_model *m, const int32_t *ids, size_t n) {
-    struct net r = {m, (int)n, m->spec.hidden, 1};
+double *reference_states(const tiny_model *m, const int32_t *ids, size_t n) {
+    return reference_states_from(m, ids, n, NULL);
+}
+
+double reference_router_gap_from(const tiny_model *m, const int32_t *ids, size_t n,
+                                 const double *words) {
+    struct net r = {m, (int)n, m->spec.hidden, words, 1};
     free(run(&r, ids));
     return r.gap;
+}
+
+double reference_router_gap(const tiny_model *m, const int32_t *ids, size_t n) {
+    return reference_router_gap_from(m, ids, n, NULL);
 }
 
 /* One pooling mode over rows skip .. n. */
@@ -272,10 +293,16 @@ static void pool(const double *x, size_t n, size_t d, size_t skip, const char *m
 
 size_t reference_vector(const tiny_model *m, const int32_t *ids, size_t n, size_t skip, size_t dim,
                         int normalize, double *out) {
+    return reference_vector_from(m, ids, n, NULL, skip, dim, normalize, out);
+}
+
+size_t reference_vector_from(const tiny_model *m, const int32_t *ids, size_t n, const double *words,
+                             size_t skip, size_t dim, int normalize, double *out) {
     const tiny_spec *s = &m->spec;
     const size_t d = (size_t)s->hidden;
     size_t width = s->pooling2 != NULL ? 2 * d : d;
-    double *states = reference_states(m, ids, n), *pooled = zeros(width + (size_t)s->dense);
+    double *states = reference_states_from(m, ids, n, words),
+           *pooled = zeros(width + (size_t)s->dense);
     const double *x = states + (size_t)s->layers * n * d;
     pool(x, n, d, skip, s->pooling, pooled);
     if (s->pooling2 != NULL)
