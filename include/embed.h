@@ -581,12 +581,81 @@ typedef struct embed_job {
     const embed_allocator *allocator; /* copied; NULL: malloc */
     uint64_t reserved[2];             /* 0 */
 } embed_job;
+#define EMBED_JOB_INIT                                                                             \
+    {                                                                                              \
+        0, NULL, 0, 0, NULL, NULL, NULL, {                                                         \
+            0, 0                                                                                   \
+        }                                                                                          \
+    }
 
 /* Bring the hottest `bytes` of a table's rows into memory, 0: all of them. In modes that read, as
  * many as the row cache holds.   report  may be NULL; bytes done and to do.   Errors  as
  * embed_table_fetch, _CANCELLED */
 EMBED_API embed_status embed_table_warm(embed_table *table, uint64_t bytes, embed_job_fn report,
                                         void *user);
+
+/* --------------------------------------------------------------------- is a table worth having */
+
+/* One table that could be made: n-grams of 2 .. k tokens, the most frequent ones of the texts that
+ * are counted, looked up in the texts that are held out. */
+typedef struct embed_advise_cell {
+    int32_t k;
+    int32_t reserved;
+    uint64_t rows_wanted, rows; /* fewer than wanted: no more n-grams are frequent enough */
+    uint64_t least_count;       /* count of the last n-gram that is in */
+    uint64_t positions;         /* tokens looked up, special tokens included */
+    uint64_t matched;           /* of them, by an n-gram of the table */
+    uint64_t hits[9];           /* positions by length of their match; [0]: none */
+    uint64_t distinct_rows;     /* rows that were used at all */
+    uint64_t disk_bytes;        /* index and rows */
+    double hot_1_percent, hot_10_percent; /* share of the matches that fall on the first 1 and 10 %
+                                             of the rows, which could stay in memory */
+} embed_advise_cell;
+
+typedef struct embed_advise_sample {
+    size_t struct_size;
+    uint64_t texts_seen, tokens_seen; /* all that was added; kept are */
+    uint64_t texts_counted, tokens_counted;
+    uint64_t texts_held, tokens_held;
+} embed_advise_sample;
+
+typedef struct embed_advise_params {
+    size_t struct_size;
+    const int32_t *k; /* [n_k] longest n-grams to try, 2 .. 8; NULL: 2, 3, 4, 5, 6, 8 */
+    size_t n_k;
+    const uint64_t *rows; /* [n_rows] sizes to try, at least 1; NULL: 10k, 100k, 1M, 10M */
+    size_t n_rows;
+    double held_out;    /* share of the texts that are looked up, not counted; 0: 0.1 */
+    uint64_t min_count; /* n-grams seen less often are left out, 2 or more; 0: 2 */
+    int32_t width;      /* floats of a row, for the bytes on disk; 0: the model's */
+    int32_t dtype;      /* embed_dtype of the rows, the same; 0: EMBED_I8 */
+    embed_job job;      /* memory bounds the sample: beyond it whole texts are left out, evenly and
+                           always the same ones; temp_dir and resume are not used */
+} embed_advise_params;
+#define EMBED_ADVISE_PARAMS_INIT                                                                   \
+    { sizeof(embed_advise_params), NULL, 0, NULL, 0, 0, 0, 0, 0, EMBED_JOB_INIT }
+
+/* What a table would do for a corpus, before anyone pays for one: add a sample of it, then run.
+ * More text gives more frequent n-grams, so a table counted on the whole corpus covers more than a
+ * table of the same size counted on the sample.
+ *   out     freed with embed_ngram_advisor_free; params are copied, what they point to as well
+ * Errors  _ARG: a size or share that makes no sense; memory too small, naming the least
+ * Threads one call at a time for an advisor */
+typedef struct embed_ngram_advisor embed_ngram_advisor;
+EMBED_API embed_status embed_ngram_advisor_create(embed_ngram_advisor **out, embed_model *model,
+                                                  const embed_advise_params *params);
+EMBED_API void embed_ngram_advisor_free(embed_ngram_advisor *advisor); /* NULL is a no-op */
+/* n texts as the encoder would see them: ids of embed_tokenize, special tokens included. */
+EMBED_API embed_status embed_ngram_advisor_add(embed_ngram_advisor *advisor, const embed_ids *texts,
+                                               size_t n);
+/* The answer for what has been added so far; more can be added afterwards.
+ *   cells   [n_k * n_rows], k outermost; caller-owned, cap in cells; NULL with cap 0 only counts
+ *   n       the number of cells; set on EMBED_ERR_CAPACITY too
+ *   sample  its struct_size set by the caller; or NULL
+ * Errors  _CAPACITY; _ARG: fewer than 2 texts; _CANCELLED, _NOMEM */
+EMBED_API embed_status embed_ngram_advisor_run(embed_ngram_advisor *advisor,
+                                               embed_advise_cell *cells, size_t cap, size_t *n,
+                                               embed_advise_sample *sample);
 
 /* -------------------------------------------------------------------------------- making tables */
 

@@ -12,6 +12,7 @@ typedef struct ngram_command {
 
 /* In the order in which one uses them. */
 static const ngram_command commands[] = {
+    {"advise", "how much of a corpus a table would cover", ngram_advise},
     {"rows", "vectors for the n-grams of a list", ngram_rows},
     {"build", "write a table from n-grams and their vectors", ngram_build},
     {"info", "what a table is, what it is made for, where it comes from", ngram_info},

@@ -1,5 +1,5 @@
-/* ngram: the commands of `embed ngram`, each in the file ngram_<name>.c. argv[0] is
- * "embed ngram <name>"; the result is an exit code. */
+/* ngram: the commands of `embed ngram`, each in the file ngram_<name>.c (advise: ngram_advisor.c).
+ * argv[0] is "embed ngram <name>"; the result is an exit code. */
 #ifndef EMBED_PROGRAM_NGRAM_H
 #define EMBED_PROGRAM_NGRAM_H
 
@@ -7,6 +7,7 @@
 
 int ngram_rows(int argc, char **argv);
 int ngram_build(int argc, char **argv);
+int ngram_advise(int argc, char **argv);
 int ngram_info(int argc, char **argv);
 int ngram_dump(int argc, char **argv);
 int ngram_query(int argc, char **argv);

@@ -17,6 +17,8 @@ void defaults(void) {
     embed_model_params model = EMBED_MODEL_PARAMS_INIT;
     embed_context_params context = EMBED_CONTEXT_PARAMS_INIT;
     embed_encode_params encode = EMBED_ENCODE_PARAMS_INIT;
+    embed_advise_params advise = EMBED_ADVISE_PARAMS_INIT;
+    (void)advise;
     (void)model;
     (void)context;
     (void)encode;
