@@ -727,6 +727,95 @@ typedef struct embed_build_params {
 EMBED_API embed_status embed_ngram_build(embed_model *model, const char *fgrams, const char *rows,
                                          const char *output, const embed_build_params *params);
 
+/* ------------------------------------------------------------------------- counting n-grams */
+/* From a corpus to the n-grams worth a row. The counts are exact: every n-gram of 2 .. k tokens
+ * that lies wholly inside one text and occurs at least min_count times. Special tokens take no part
+ * and end the history; what the tokenizer puts around a text is not counted, nor is a prompt unless
+ * `role` or `prefix` asks for it. Texts are not cut at the model's limit.
+ * Source  SCONE, arXiv:2502.01637, sec. 3.1: one scan per length; an (n+1)-gram can only be
+ * frequent if its n-prefix and its n-suffix are */
+
+typedef struct embed_ngram_counter embed_ngram_counter; /* a counting job: one user */
+
+typedef struct embed_count_params {
+    size_t struct_size;
+    int32_t k;              /* longest n-gram, 2 .. 8; 0: 5 */
+    int32_t role;           /* embed_role; its prompt goes before each text */
+    const char *prefix;     /* own prompt instead; copied; NULL: none given */
+    size_t prefix_len;      /* bytes */
+    uint64_t min_count;     /* n-grams that occur less often are left out; 0: 5 */
+    uint64_t min_documents; /* those in fewer texts too; 0: texts are not counted per n-gram */
+    uint32_t flags;         /* EMBED_UTF8_REFUSE */
+    int32_t reserved;       /* 0 */
+    const char *input;      /* what the input is, such as the files' names and sizes: a resumed job
+                               must say the same. Copied; NULL: "" */
+    uint64_t input_bytes;   /* of text to come, for the estimate of disk; 0: not known */
+    embed_job job;          /* memory: of token streams and tables, the model and its tokenizer
+                               apart. Texts longer than 1/32 of it take more */
+} embed_count_params;
+#define EMBED_COUNT_PARAMS_INIT                                                                    \
+    {                                                                                              \
+        sizeof(embed_count_params), 0, 0, NULL, 0, 0, 0, 0, 0, NULL, 0, {                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
+
+typedef struct embed_count_result {
+    size_t struct_size;
+    uint64_t texts, tokens; /* special tokens apart */
+    uint64_t ngrams[9];     /* different frequent ones, by length */
+    double seconds[9];      /* of the scan for each length; [1]: until all tokens were there */
+    int32_t passes[9];      /* over the tokens that memory allowed for; 0: an earlier run's */
+    int32_t in_memory;      /* 1: the token streams fitted */
+} embed_count_result;
+
+/* Begin, or with params.job.resume go on with, counting into the file `output`. What is unfinished
+ * lies in <output>.partial and the directory <output>.work (in job.temp_dir, if given), some 12
+ * bytes a token; a failed or killed job leaves them and can be resumed, at the cost of at most one
+ * scan.
+ *   model   retained
+ * Errors  _IO; _ARG if another process counts into the same output; _MISMATCH if there is another
+ *         job to be resumed, naming both sides; _TRUNCATED, _FORMAT if its files are damaged */
+EMBED_API embed_status embed_ngram_counter_create(embed_ngram_counter **out, embed_model *model,
+                                                  const char *output,
+                                                  const embed_count_params *params);
+EMBED_API void embed_ngram_counter_free(embed_ngram_counter *counter); /* NULL is a no-op */
+
+/* Texts of the input that a resumed job has already: go on with the next one. *complete = 1: it has
+ * them all, and further texts are ignored. */
+EMBED_API embed_status embed_ngram_counter_position(const embed_ngram_counter *counter,
+                                                    uint64_t *texts, int32_t *complete);
+
+/* Add n texts, or n rows of token ids (special tokens among them end the history). Empty ones are
+ * counted as texts. After a failure the counter can only be freed.
+ * Errors  _IO; _ARG: an id outside the vocabulary; _UTF8; _CANCELLED; _NOMEM */
+EMBED_API embed_status embed_ngram_counter_add(embed_ngram_counter *counter,
+                                               const embed_text *texts, size_t n);
+EMBED_API embed_status embed_ngram_counter_add_ids(embed_ngram_counter *counter,
+                                                   const embed_ids *rows, size_t n);
+
+/* That was all: count, and put the file in its place. The same bytes for any number of threads, any
+ * memory and any number of interruptions. result may be NULL. Only _free may follow. */
+EMBED_API embed_status embed_ngram_counter_finish(embed_ngram_counter *counter,
+                                                  embed_count_result *result);
+
+/* What a file of counts holds. */
+typedef struct embed_counts_info {
+    size_t struct_size;
+    char tokenizer[33]; /* fingerprint of tokenizer.json */
+    char reserved[3];   /* 0 */
+    int32_t vocab;      /* ids are below */
+    int32_t hidden;     /* width of the model's word embedding; 0: merged from several models */
+    int32_t k;
+    int32_t with_documents; /* 1: it says how many texts each n-gram is in */
+    int32_t reserved2;
+    uint64_t min_count, min_documents, tokens, texts;
+    uint64_t ngrams[9]; /* by length */
+} embed_counts_info;
+
+/* Errors  _IO, _FORMAT, _TRUNCATED, _UNSUPPORTED (a newer version) */
+EMBED_API embed_status embed_counts_get_info(const char *path, embed_counts_info *info);
+
 /* ---------------------------------------------------------------------------------- operation */
 
 /* one Mixture-of-Experts layer in the last encode call */

@@ -5,6 +5,7 @@
 
 #include "tool.h"
 
+int ngram_count(int argc, char **argv);
 int ngram_rows(int argc, char **argv);
 int ngram_build(int argc, char **argv);
 int ngram_advise(int argc, char **argv);

@@ -38,7 +38,8 @@ static void log_warning(void *user, int32_t level, const char *msg) {
         fprintf(stderr, "%s: %s\n", (const char *)user, msg);
 }
 
-int tool_open_model(const char *who, const char *path, int32_t isa, embed_model **model) {
+static int open_model(const char *who, const char *path, int32_t isa, uint64_t pack_bytes,
+                      embed_model **model) {
     *model = NULL;
     if (!path)
         return tool_usage(who, "-m DIR is missing: the checkpoint directory to use");
@@ -46,9 +47,18 @@ int tool_open_model(const char *who, const char *path, int32_t isa, embed_model 
     params.log = log_warning;
     params.log_user = (void *)who;
     params.isa = isa;
+    params.pack_bytes = pack_bytes;
     if (embed_model_open(model, path, &params) != EMBED_OK)
         return tool_fail(who, "%s", embed_last_error());
     return EXIT_OK;
+}
+
+int tool_open_model(const char *who, const char *path, int32_t isa, embed_model **model) {
+    return open_model(who, path, isa, 0, model);
+}
+
+int tool_open_tokenizer(const char *who, const char *path, embed_model **model) {
+    return open_model(who, path, EMBED_ISA_AUTO, 1, model);
 }
 
 int tool_open(const char *who, const char *path, int32_t isa, const embed_context_params *params,

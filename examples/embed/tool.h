@@ -26,6 +26,8 @@ int tool_usage(const char *who, const char *fmt, ...) __attribute__((format(prin
  * stderr. `isa` is an embed_isa. Returns an exit code, EXIT_USAGE if `path` is NULL because -m was
  * not given; then there is nothing to free. */
 int tool_open_model(const char *who, const char *path, int32_t isa, embed_model **model);
+/* The same for commands that only tokenise: no weights are brought into memory. */
+int tool_open_tokenizer(const char *who, const char *path, embed_model **model);
 int tool_open(const char *who, const char *path, int32_t isa, const embed_context_params *params,
               embed_model **model, embed_context **ctx);
 

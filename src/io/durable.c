@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,6 +45,19 @@ embed_status emb_durable_sync_dir(const char *path) {
         return emb_file_fail(path, "cannot open");
     const embed_status st = fsync(fd) != 0 ? emb_file_fail(path, "cannot sync") : EMBED_OK;
     emb_file_close(fd);
+    return st;
+}
+
+embed_status emb_durable_rename(const emb_env *env, const char *from, const char *to) {
+    const char *slash = strrchr(to, '/');
+    const size_t n = slash == NULL ? 1 : slash == to ? 1 : (size_t)(slash - to);
+    char *dir;
+    embed_status st = emb_strdup(env, slash == NULL ? "." : to, n, &dir);
+    if (st != EMBED_OK)
+        return st;
+    st = rename(from, to) != 0 ? emb_file_fail(to, "cannot rename to it")
+                               : emb_durable_sync_dir(dir);
+    emb_free(env, dir);
     return st;
 }
 

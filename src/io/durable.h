@@ -10,6 +10,9 @@ embed_status emb_durable_write(const char *path, const void *data, size_t bytes)
 /* fsync a directory, so that names made or renamed in it last. */
 embed_status emb_durable_sync_dir(const char *path);
 
+/* rename(2), then sync the directory of `to`. */
+embed_status emb_durable_rename(const emb_env *env, const char *from, const char *to);
+
 /* write(2) and pwrite(2) until all is written; short writes and EINTR go on. */
 embed_status emb_durable_write_all(int fd, const void *data, size_t bytes, const char *path);
 embed_status emb_durable_write_at(int fd, const void *data, size_t bytes, uint64_t offset,
