@@ -727,6 +727,40 @@ typedef struct embed_build_params {
 EMBED_API embed_status embed_ngram_build(embed_model *model, const char *fgrams, const char *rows,
                                          const char *output, const embed_build_params *params);
 
+/* Called for each thing that is wrong with a table, up to 100 times, from the calling thread. */
+typedef void (*embed_problem_fn)(void *user, const char *file, const char *problem);
+
+typedef struct embed_verify_params {
+    size_t struct_size;
+    int32_t full; /* 0: manifest, names, sizes, headers and the index's checksum; 1: also SHA-256 of
+                     every file, the checksum of every row, every row found by its own n-gram and
+                     every entry of the index accounted for */
+    uint32_t flags;       /* EMBED_TABLE_ALLOW_UNSAFE */
+    const char *key_path; /* of an encrypted table, */
+    embed_key_fn key;     /* or a callback */
+    void *key_user;
+    embed_problem_fn problem; /* or NULL */
+    void *problem_user;
+    embed_job job;
+} embed_verify_params;
+
+typedef struct embed_verify_result {
+    size_t struct_size;
+    uint64_t problems; /* found, also those that were not told of */
+    uint64_t files, rows, index_entries;
+    uint64_t bytes; /* read for a full check */
+} embed_verify_result;
+
+/* Is a table what it was when it was written?
+ *   path    table or store
+ *   model   compare the table with it too; NULL: do not
+ *   result  filled in any case; may be NULL
+ * Errors  the first problem's: _FORMAT, _TRUNCATED, _MISMATCH, _UNSUPPORTED, _IO; _ARG: wrong key;
+ *         _CANCELLED, _NOMEM */
+EMBED_API embed_status embed_table_verify(const char *path, embed_model *model,
+                                          const embed_verify_params *params,
+                                          embed_verify_result *result);
+
 /* ------------------------------------------------------------------------- counting n-grams */
 /* From a corpus to the n-grams worth a row. The counts are exact: every n-gram of 2 .. k tokens
  * that lies wholly inside one text and occurs at least min_count times. Special tokens take no part

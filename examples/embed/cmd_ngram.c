@@ -16,6 +16,7 @@ static const ngram_command commands[] = {
     {"advise", "how much of a corpus a table would cover", ngram_advise},
     {"rows", "vectors for the n-grams of a list", ngram_rows},
     {"build", "write a table from n-grams and their vectors", ngram_build},
+    {"verify", "is a table what it was when it was written?", ngram_verify},
     {"info", "what a table is, what it is made for, where it comes from", ngram_info},
     {"dump", "its n-grams, counts and vectors", ngram_dump},
     {"query", "which rows the tokens of texts would take; coverage", ngram_query},

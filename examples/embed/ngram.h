@@ -8,6 +8,7 @@
 int ngram_count(int argc, char **argv);
 int ngram_rows(int argc, char **argv);
 int ngram_build(int argc, char **argv);
+int ngram_verify(int argc, char **argv);
 int ngram_advise(int argc, char **argv);
 int ngram_info(int argc, char **argv);
 int ngram_dump(int argc, char **argv);

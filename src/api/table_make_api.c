@@ -1,6 +1,7 @@
 #include "api/params.h"
 #include "model/ngram_binding.h"
 #include "ngram/ngram_builder.h"
+#include "ngram/ngram_check.h"
 
 static embed_status missing(const char *what) {
     return emb_fail(EMBED_ERR_ARG, "%s: expected a path, found none", what);
@@ -47,6 +48,32 @@ embed_status embed_ngram_build(embed_model *model, const char *fgrams, const cha
     EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
     EMB_TRY(emb_ngram_binding_of(model, &binding));
     EMB_TRY(emb_ngram_build(&env, &binding, fgrams, rows, output, &p));
+fail:
+    return st;
+}
+
+embed_status embed_table_verify(const char *path, embed_model *model,
+                                const embed_verify_params *params, embed_verify_result *result) {
+    embed_status st = EMBED_OK;
+    embed_verify_params p;
+    embed_verify_result r = {0};
+    emb_ngram_binding binding;
+    emb_env env;
+    if (is_empty(path))
+        return missing("path");
+    EMB_TRY(emb_params_read(&p, sizeof p, params, "embed_verify_params"));
+    EMB_TRY(check_job(&p.job));
+    if (p.flags & ~EMBED_TABLE_ALLOW_UNSAFE)
+        return emb_fail(EMBED_ERR_ABI, "embed_verify_params.flags: unknown bits in 0x%x",
+                        (unsigned)p.flags);
+    EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
+    if (model != NULL)
+        EMB_TRY(emb_ngram_binding_to_check(model, &binding));
+    st = emb_ngram_check(&env, path, model != NULL ? &binding : NULL, &p, &r);
+    if (result != NULL) {
+        const embed_status written = emb_params_write(result, &r, sizeof r, "embed_verify_result");
+        st = st != EMBED_OK ? st : written;
+    }
 fail:
     return st;
 }

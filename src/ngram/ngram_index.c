@@ -62,23 +62,31 @@ static int usable(const emb_ngram_index *ix, int32_t id) {
            (ix->special[(uint32_t)id / 64] >> ((uint32_t)id % 64) & 1) == 0;
 }
 
-uint32_t emb_ngram_index_find(const emb_ngram_index *ix, const int32_t *ids, int32_t n) {
+int emb_ngram_index_entry(const emb_ngram_index *ix, const int32_t *ids, int32_t n,
+                          uint64_t *bucket) {
     if (n < 2 || n > ix->k || ix->n_buckets == 0)
-        return EMB_NGRAM_NO_ROW;
+        return -1;
     for (int32_t i = 0; i < n; i++)
         if (!usable(ix, ids[i]))
-            return EMB_NGRAM_NO_ROW;
+            return -1;
     probe p = probe_of(emb_ngram_hash(ix->seed, ids, n), ix->n_buckets, n);
     for (uint64_t steps = 0; steps < ix->n_buckets; steps++) {
         const emb_ngram_bucket *b = &ix->buckets[p.bucket];
         const int i = match(b, &p);
+        *bucket = p.bucket;
         if (i >= 0)
-            return b->row[i];
+            return i;
         if ((b->overflow & p.selector) == 0)
             break;
         p.bucket = next_bucket(p.bucket, ix->n_buckets);
     }
-    return EMB_NGRAM_NO_ROW;
+    return -1;
+}
+
+uint32_t emb_ngram_index_find(const emb_ngram_index *ix, const int32_t *ids, int32_t n) {
+    uint64_t bucket;
+    const int entry = emb_ngram_index_entry(ix, ids, n, &bucket);
+    return entry < 0 ? EMB_NGRAM_NO_ROW : ix->buckets[bucket].row[entry];
 }
 
 /* One position on its way through shorter to longer suffixes. */

@@ -36,6 +36,9 @@ void emb_ngram_index_lookup(const emb_ngram_index *index, const int32_t *ids,
 /* The same for one n-gram exactly: its row, or EMB_NGRAM_NO_ROW. ids outside the vocabulary and
  * special ids never match. */
 uint32_t emb_ngram_index_find(const emb_ngram_index *index, const int32_t *ids, int32_t n);
+/* Its entry in *bucket, path entries included; -1: none. */
+int emb_ngram_index_entry(const emb_ngram_index *index, const int32_t *ids, int32_t n,
+                          uint64_t *bucket);
 
 /* Buckets for n keys at the given load (entries used / entries), 0 < load <= 0.9. */
 embed_status emb_ngram_index_buckets(uint64_t keys, double load, uint64_t *n_buckets);
