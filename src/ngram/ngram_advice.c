@@ -236,8 +236,8 @@ static void tally(const advising *a, size_t n, embed_advise_cell *cell) {
         uint64_t *word = &a->touched[row / 64];
         cell->distinct_rows += !(*word >> (row % 64) & 1);
         *word |= UINT64_C(1) << (row % 64);
-        hot[0] += row < n / 100;
-        hot[1] += row < n / 10;
+        hot[0] += row < (n + 50) / 100;
+        hot[1] += row < (n + 5) / 10;
     }
     cell->hot_1_percent = cell->matched ? (double)hot[0] / (double)cell->matched : 0;
     cell->hot_10_percent = cell->matched ? (double)hot[1] / (double)cell->matched : 0;

@@ -115,8 +115,8 @@ static void check_cell(const emb_ngram_sample *s, const embed_advise_cell *cell)
             matched++;
             distinct += !used[g - grams];
             used[g - grams] = 1;
-            hot[0] += (size_t)(g - grams) < n / 100;
-            hot[1] += (size_t)(g - grams) < n / 10;
+            hot[0] += (size_t)(g - grams) < (n + 50) / 100;
+            hot[1] += (size_t)(g - grams) < (n + 5) / 10;
         }
     free(used);
     assert_int_equal(cell->rows, n);
