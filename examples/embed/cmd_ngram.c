@@ -21,6 +21,7 @@ static const ngram_command commands[] = {
     {"dump", "its n-grams, counts and vectors", ngram_dump},
     {"query", "which rows the tokens of texts would take; coverage", ngram_query},
     {"warm", "bring its hottest rows into memory", ngram_warm},
+    {"bench", "how fast rows come from this disk and memory, in every way", ngram_bench},
     {NULL, NULL, NULL},
 };
 

@@ -14,5 +14,6 @@ int ngram_info(int argc, char **argv);
 int ngram_dump(int argc, char **argv);
 int ngram_query(int argc, char **argv);
 int ngram_warm(int argc, char **argv);
+int ngram_bench(int argc, char **argv);
 
 #endif
