@@ -6,14 +6,17 @@
 
 #include "peak.h"
 #include "progress.h"
+#include "table_use.h"
 #include "tool.h"
 
 #define CHECKED_ROWS 8 /* how many rows are compared with the same row alone */
 #define PEAK_REPS 5
+#define FILL_ROWS 48 /* n-grams that are read at once */
 
 typedef struct bench_options {
     const char *dir;
     int32_t threads, batch_tokens, tokens, texts, reps, csv, isa;
+    table_options table;
 } bench_options;
 
 typedef struct bench_case {
@@ -24,7 +27,10 @@ typedef struct bench_case {
     int32_t *ids;    /* [texts, tokens] */
     embed_ids *rows; /* [texts] */
     float *batched, *single;
-    double *seconds; /* [reps], sorted */
+    double *seconds;                /* [reps], sorted */
+    embed_table *table;             /* ctx uses it, plain does not; NULL: none */
+    embed_context *plain;           /* for the comparison */
+    double *plain_seconds, *ratios; /* [reps], sorted */
 } bench_case;
 
 /* SplitMix64 (Steele, Lea, Flood 2014): the same ids in every run. */
@@ -35,6 +41,30 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
+/* Ids that the table knows: n-grams side by side, frequent ones (rows are in order of count) more
+ * often, as in real text. */
+static int fill_from_table(const char *who, const bench_case *b) {
+    embed_table_info info = {.struct_size = sizeof info};
+    const size_t ids = b->texts * b->tokens;
+    uint64_t state = 43;
+    if (embed_table_get_info(b->table, &info) != EMBED_OK)
+        return tool_fail(who, "%s", embed_last_error());
+    for (size_t at = 0; at < ids && info.rows > 0;) {
+        int64_t rows[FILL_ROWS];
+        embed_ngram ngrams[FILL_ROWS];
+        for (int i = 0; i < FILL_ROWS; i++) {
+            const double u = (double)(next_random(&state) >> 11) * 0x1p-53;
+            rows[i] = (int64_t)((double)info.rows * u * u * u);
+        }
+        if (embed_table_fetch(b->table, rows, FILL_ROWS, NULL, 0, ngrams) != EMBED_OK)
+            return tool_fail(who, "%s", embed_last_error());
+        for (int i = 0; i < FILL_ROWS; i++)
+            for (int t = 0; t < ngrams[i].length && at < ids; t++)
+                b->ids[at++] = ngrams[i].ids[t] < b->info.vocab ? ngrams[i].ids[t] : 0;
+    }
+    return EXIT_OK;
+}
+
 static int make_case(const char *who, bench_case *b) {
     const size_t ids = b->texts * b->tokens;
     b->dim = (size_t)b->info.dim;
@@ -43,7 +73,10 @@ static int make_case(const char *who, bench_case *b) {
     b->batched = malloc(b->texts * b->dim * sizeof *b->batched);
     b->single = malloc(b->dim * sizeof *b->single);
     b->seconds = malloc((size_t)b->reps * sizeof *b->seconds);
-    if (!b->ids || !b->rows || !b->batched || !b->single || !b->seconds)
+    b->plain_seconds = malloc((size_t)b->reps * sizeof *b->plain_seconds);
+    b->ratios = malloc((size_t)b->reps * sizeof *b->ratios);
+    if (!b->ids || !b->rows || !b->batched || !b->single || !b->seconds || !b->plain_seconds ||
+        !b->ratios)
         return tool_fail(who, "not enough memory");
     /* The first ids of a vocabulary are special or unused. */
     const uint64_t low = b->info.vocab > 2000 ? 1000 : (uint64_t)b->info.vocab / 2;
@@ -52,18 +85,18 @@ static int make_case(const char *who, bench_case *b) {
         b->ids[i] = (int32_t)(low + next_random(&state) % ((uint64_t)b->info.vocab - low));
     for (size_t i = 0; i < b->texts; i++)
         b->rows[i] = (embed_ids){b->ids + i * b->tokens, b->tokens};
-    return EXIT_OK;
+    return b->table ? fill_from_table(who, b) : EXIT_OK;
 }
 
-static int encode(const bench_case *b) {
-    return embed_encode_ids(b->ctx, b->rows, b->texts, NULL, b->batched, b->texts * b->dim) ==
+static int encode(const bench_case *b, embed_context *ctx) {
+    return embed_encode_ids(ctx, b->rows, b->texts, NULL, b->batched, b->texts * b->dim) ==
            EMBED_OK;
 }
 
 /* Greatest difference of a batched row from the same row alone; NaN counts as infinite. */
 static int check_rows(const char *who, const bench_case *b, double *max_err) {
     *max_err = 0;
-    if (!encode(b))
+    if (!encode(b, b->ctx))
         return tool_fail(who, "%s", embed_last_error());
     for (size_t i = 0; i < b->texts && i < CHECKED_ROWS; i++) {
         if (embed_encode_ids(b->ctx, &b->rows[i], 1, NULL, b->single, b->dim) != EMBED_OK)
@@ -82,14 +115,54 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static int time_call(const char *who, const bench_case *b, embed_context *ctx, double *seconds) {
+    const double start = progress_now();
+    if (!encode(b, ctx))
+        return tool_fail(who, "%s", embed_last_error());
+    *seconds = progress_now() - start;
+    return EXIT_OK;
+}
+
+/* With a table: calls with and without it take turns, and so does which of the two goes first. */
 static int time_calls(const char *who, bench_case *b) {
     for (int r = 0; r < b->reps; r++) {
-        const double start = progress_now();
-        if (!encode(b))
-            return tool_fail(who, "%s", embed_last_error());
-        b->seconds[r] = progress_now() - start;
+        int code = EXIT_OK;
+        for (int turn = 0; turn < 2 && code == EXIT_OK; turn++)
+            if (turn == r % 2)
+                code = time_call(who, b, b->ctx, &b->seconds[r]);
+            else if (b->plain)
+                code = time_call(who, b, b->plain, &b->plain_seconds[r]);
+        if (code != EXIT_OK)
+            return code;
+        b->ratios[r] = b->plain ? b->seconds[r] / b->plain_seconds[r] : 1;
     }
     qsort(b->seconds, (size_t)b->reps, sizeof *b->seconds, ascending);
+    qsort(b->plain_seconds, b->plain ? (size_t)b->reps : 0, sizeof *b->seconds, ascending);
+    qsort(b->ratios, (size_t)b->reps, sizeof *b->ratios, ascending);
+    return EXIT_OK;
+}
+
+/* The table's part of the report: figures of the last call with it. */
+static int report_table(const char *who, const bench_case *b, int csv) {
+    embed_table_stats s = {.struct_size = sizeof s};
+    if (embed_context_get_table_stats(b->ctx, &s) != EMBED_OK)
+        return tool_fail(who, "%s", embed_last_error());
+    const double positions = s.positions ? (double)s.positions : 1;
+    const double matched = (double)(s.positions - s.hits[0]) / positions;
+    const int middle = b->reps / 2;
+    if (csv) {
+        printf("table_over_none,none_median_us,matched,distinct_rows,fetch_us,wait_us\n");
+        printf("%.4f,%.4g,%.4f,%llu,%.4g,%.4g\n", b->ratios[middle], 1e6 * b->plain_seconds[middle],
+               matched, (unsigned long long)s.distinct_rows, 1e6 * s.fetch_seconds,
+               1e6 * s.wait_seconds);
+        return EXIT_OK;
+    }
+    printf("without table  %.4g ms median; with it %.2f %% more (median of %d pairs)\n",
+           1e3 * b->plain_seconds[middle], 100 * (b->ratios[middle] - 1), b->reps);
+    printf("table          %.1f %% of positions matched, %llu distinct rows a call\n",
+           100 * matched, (unsigned long long)s.distinct_rows);
+    printf("rows           %.4g ms to find and bring, encoder waited %.4g ms (%.2f %%)\n",
+           1e3 * s.fetch_seconds, 1e3 * s.wait_seconds, 100 * s.wait_seconds / b->seconds[middle]);
     return EXIT_OK;
 }
 
@@ -144,6 +217,8 @@ static int run(const char *who, const bench_options *o, bench_case *b) {
     sgemm = fmax(sgemm, peak_sgemm(threads, PEAK_REPS)); /* clocks drift: the best of both ends */
     fma = fmax(fma, peak_fma(threads, PEAK_REPS));
     report(b, o->csv, sgemm, fma, max_err);
+    if (b->table && report_table(who, b, o->csv) != EXIT_OK)
+        return EXIT_FAILED;
     return tool_flush_stdout(who);
 }
 
@@ -154,20 +229,24 @@ static options_result parse(int argc, char **argv, bench_options *o) {
                                          {"avx512", EMBED_ISA_AVX512},
                                          {NULL, 0}};
     int first;
-    const command cmd = {"bench",
-                         "-m DIR [OPTION]...",
-                         "Measures encoding of random token ids beside this run's sgemm peak.",
-                         "  embed bench -m all-MiniLM-L6-v2 --texts 64 --tokens 128\n"
-                         "  embed bench -m all-MiniLM-L6-v2 --texts 1 --tokens 12 --threads 1 "
-                         "--csv\n",
-                         0,
-                         0};
+    const command cmd = {
+        "bench",
+        "-m DIR [OPTION]...",
+        "Measures encoding of random token ids beside this run's sgemm peak. With --table\n"
+        "the ids are n-grams of the table, and calls with and without it take "
+        "turns.",
+        "  embed bench -m all-MiniLM-L6-v2 --texts 64 --tokens 128\n"
+        "  embed bench -m all-MiniLM-L6-v2 --texts 1 --tokens 12 --threads 1 "
+        "--csv\n",
+        0,
+        0};
     const option_spec table[] = {
         {"input", "texts", "B", "texts per call (64)", &o->texts, NULL, OPTION_COUNT, 1, 1 << 20,
          0},
         {"input", "tokens", "T", "tokens per text (128, at most the model's limit)", &o->tokens,
          NULL, OPTION_COUNT, 1, 1 << 20, 0},
         OPTION_MODEL(o->dir),
+        OPTIONS_USE_TABLE(o->table),
         {"run", "reps", "R", "timed calls (20)", &o->reps, NULL, OPTION_COUNT, 1, 1000000, 0},
         OPTION_THREADS(o->threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
@@ -180,11 +259,13 @@ static options_result parse(int argc, char **argv, bench_options *o) {
 }
 
 int cmd_bench(int argc, char **argv) {
-    bench_options o = {.tokens = 128, .texts = 64, .reps = 20};
+    bench_options o = {.tokens = 128, .texts = 64, .reps = 20, .table = TABLE_OPTIONS_INIT};
     const options_result parsed = parse(argc, argv, &o);
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0]) : EXIT_USAGE;
 
+    if (table_use_check(argv[0], &o.table) != EXIT_OK)
+        return EXIT_USAGE;
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = o.threads;
     params.batch_tokens = o.batch_tokens;
@@ -200,13 +281,21 @@ int cmd_bench(int argc, char **argv) {
         code = tool_usage(argv[0], "--tokens %d: the model takes at most %d", o.tokens,
                           b.info.max_tokens);
     else
+        code = table_use_attach(argv[0], &o.table, model, b.ctx, &b.table);
+    if (code == EXIT_OK && b.table && embed_context_create(&b.plain, model, &params) != EMBED_OK)
+        code = tool_fail(argv[0], "%s", embed_last_error());
+    if (code == EXIT_OK)
         code = run(argv[0], &o, &b);
     free(b.ids);
     free(b.rows);
     free(b.batched);
     free(b.single);
     free(b.seconds);
+    free(b.plain_seconds);
+    free(b.ratios);
+    embed_context_free(b.plain);
     embed_context_free(b.ctx);
+    embed_table_free(b.table);
     embed_model_free(model);
     return code;
 }

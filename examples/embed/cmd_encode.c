@@ -6,6 +6,7 @@
 #include "interrupt.h"
 #include "progress.h"
 #include "row_writer.h"
+#include "table_use.h"
 #include "text_reader.h"
 #include "tool.h"
 
@@ -16,7 +17,8 @@
 typedef struct encode_options {
     const char *dir, *input, *output, *prefix, *ranges, *write_ranges;
     int32_t input_format, ids, strict, role, dim, max_tokens, truncate_error, no_normalize,
-        normalize, threads, batch_tokens, progress, format, dtype;
+        normalize, threads, batch_tokens, progress, format, dtype, stats;
+    table_options table;
 } encode_options;
 
 typedef struct encode_run {
@@ -66,6 +68,7 @@ static options_result parse(int argc, char **argv, encode_options *o) {
         OPTION_MAX_TOKENS(o->max_tokens, "longest text in tokens (the model's limit)"),
         {"model", "truncate", "HOW", "longer texts: cut or error (cut)", &o->truncate_error,
          truncations, OPTION_CHOICE, 0, 0, 0},
+        OPTIONS_USE_TABLE(o->table),
         OPTION_THREADS(o->threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
         {"run", "progress", NULL, "report progress even if stderr is no terminal", &o->progress,
@@ -88,6 +91,10 @@ static options_result parse(int argc, char **argv, encode_options *o) {
          &o->ranges, NULL, OPTION_TEXT, 0, 0, 0},
         {"output", "write-ranges", "FILE", "write that file for these vectors", &o->write_ranges,
          NULL, OPTION_TEXT, 0, 0, 0},
+        {"output", "stats", NULL,
+         "what the table did: a JSON object on standard output,\n"
+         "or on standard error where the vectors go there",
+         &o->stats, NULL, OPTION_FLAG, 0, 0, 0},
         OPTIONS_END};
     return options_parse(&cmd, table, argc, argv, &first);
 }
@@ -108,7 +115,9 @@ static int check(const char *who, const encode_options *o) {
         return tool_usage(who, "--ranges is only for --dtype int8 and uint8");
     if (o->write_ranges && o->dtype != EMBED_F32)
         return tool_usage(who, "--write-ranges needs --dtype f32");
-    return EXIT_OK;
+    if (o->stats && !o->table.path)
+        return tool_usage(who, "--stats needs --table DIR");
+    return table_use_check(who, &o->table);
 }
 
 static void set_params(encode_run *run) {
@@ -226,8 +235,25 @@ static int encode_all(encode_run *run) {
     return code;
 }
 
+/* Open the input, encode all of it and say what the table did. */
+static int encode_input(encode_run *run, const embed_model *model, embed_table *table) {
+    const encode_options *o = run->options;
+    int code = prepare(run, model);
+    if (code == EXIT_OK)
+        code = text_reader_open(&run->reader, run->who, o->input,
+                                o->ids ? TEXT_IDS : (text_format)o->input_format);
+    if (code == EXIT_OK)
+        code = encode_all(run);
+    const int to_file = o->output && strcmp(o->output, "-") != 0;
+    if (code == EXIT_OK && o->stats)
+        code = table_use_print(run->who, table, to_file ? stdout : stderr);
+    if (code == EXIT_OK && to_file)
+        code = tool_flush_stdout(run->who);
+    return code;
+}
+
 int cmd_encode(int argc, char **argv) {
-    encode_options options = {.dtype = EMBED_F32};
+    encode_options options = {.dtype = EMBED_F32, .table = TABLE_OPTIONS_INIT};
     const options_result parsed = parse(argc, argv, &options);
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0]) : EXIT_USAGE;
@@ -245,12 +271,10 @@ int cmd_encode(int argc, char **argv) {
     if (code != EXIT_OK)
         return code;
     interrupt_catch();
-    code = prepare(&run, model);
+    embed_table *table;
+    code = table_use_attach(argv[0], &options.table, model, run.ctx, &table);
     if (code == EXIT_OK)
-        code = text_reader_open(&run.reader, run.who, options.input,
-                                options.ids ? TEXT_IDS : (text_format)options.input_format);
-    if (code == EXIT_OK)
-        code = encode_all(&run);
+        code = encode_input(&run, model, table);
     row_writer_close(&run.writer);
     text_reader_close(&run.reader);
     free(run.rows);
@@ -258,6 +282,7 @@ int cmd_encode(int argc, char **argv) {
     free(run.ranges);
     free(run.piece_ranges);
     embed_context_free(run.ctx);
+    embed_table_free(table);
     embed_model_free(model);
     interrupt_obey();
     return code;

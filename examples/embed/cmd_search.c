@@ -5,6 +5,7 @@
 
 #include "interrupt.h"
 #include "progress.h"
+#include "table_use.h"
 #include "text_reader.h"
 #include "third_party/yyjson/yyjson.h"
 #include "tool.h"
@@ -15,6 +16,7 @@
 typedef struct search_options {
     const char *dir, *corpus, *queries;
     int32_t corpus_format, threads, batch_tokens, k, json, corpus_role, query_role;
+    table_options table;
 } search_options;
 
 /* Texts with their vectors; every text lies in `bytes` as id and text. */
@@ -265,6 +267,7 @@ static options_result parse(int argc, char **argv, search_options *o, int *first
          &o->corpus_role, tool_roles, OPTION_CHOICE, 0, 0, 0},
         {"model", "query-role", "ROLE", "prompt before each query (query)", &o->query_role,
          tool_roles, OPTION_CHOICE, 0, 0, 0},
+        OPTIONS_USE_TABLE(o->table),
         OPTION_THREADS(o->threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
         {"output", "top", "K", "results for each query (10)", &o->k, NULL, OPTION_COUNT, 1, 1 << 30,
@@ -276,8 +279,10 @@ static options_result parse(int argc, char **argv, search_options *o, int *first
 }
 
 int cmd_search(int argc, char **argv) {
-    search_options o = {
-        .k = 10, .corpus_role = EMBED_ROLE_DOCUMENT, .query_role = EMBED_ROLE_QUERY};
+    search_options o = {.k = 10,
+                        .corpus_role = EMBED_ROLE_DOCUMENT,
+                        .query_role = EMBED_ROLE_QUERY,
+                        .table = TABLE_OPTIONS_INIT};
     int first;
     const options_result parsed = parse(argc, argv, &o, &first);
     if (parsed != OPTIONS_RUN)
@@ -286,11 +291,14 @@ int cmd_search(int argc, char **argv) {
         return tool_usage(argv[0], "--corpus FILE is missing: the texts to search");
     if (first == argc && !o.queries)
         return tool_usage(argv[0], "no query given");
+    if (table_use_check(argv[0], &o.table) != EXIT_OK)
+        return EXIT_USAGE;
 
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = o.threads;
     params.batch_tokens = o.batch_tokens;
     embed_model *model;
+    embed_table *table = NULL;
     search_run run = {.who = argv[0]};
     int code = tool_open(argv[0], o.dir, EMBED_ISA_AUTO, &params, &model, &run.ctx);
     if (code != EXIT_OK)
@@ -304,6 +312,8 @@ int cmd_search(int argc, char **argv) {
     else if (embed_model_get_info(model, &info) != EMBED_OK)
         code = tool_fail(argv[0], "%s", embed_last_error());
     run.dim = (size_t)info.dim;
+    if (code == EXIT_OK)
+        code = table_use_attach(argv[0], &o.table, model, run.ctx, &table);
     if (code == EXIT_OK)
         code = append_operands(&run, &queries, argv + first, (size_t)(argc - first), o.query_role);
     if (code == EXIT_OK && o.queries)
@@ -319,6 +329,7 @@ int cmd_search(int argc, char **argv) {
     collection_free(&queries);
     free(run.reports);
     embed_context_free(run.ctx);
+    embed_table_free(table);
     embed_model_free(model);
     interrupt_obey();
     return code;
