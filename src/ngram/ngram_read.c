@@ -104,20 +104,18 @@ static embed_status settle(emb_ngram_reader *r, const emb_ngram_span *spans, uin
     const emb_ngram_part *part = &r->table->parts[number];
     if (r->table->fault != NULL)
         result = r->table->fault(r->table->fault_arg, result);
-    *again = 1;
-    if (result == -EINTR || result == -EAGAIN)
-        r->queue->submit(r->queue, s, q);
-    else if (result == -EINVAL && q->fd != part->fd) { /* opened with O_DIRECT, but will not read */
-        q->fd = part->fd;
-        r->queue->submit(r->queue, s, q);
-    } else if (result <= 0)
-        return fail_read(r, number, result, q->offset + q->bytes);
-    else if ((uint32_t)result < q->bytes) { /* the rest need not be aligned: through the cache */
+    *again = 0;
+    if (result == (int32_t)q->bytes)
+        return EMBED_OK;
+    if (result > 0) /* the rest need not be aligned: through the page cache */
         *q = (emb_ngram_request){part->fd, q->bytes - (uint32_t)result,
                                  q->offset + (uint32_t)result, (char *)q->into + result};
-        r->queue->submit(r->queue, s, q);
-    } else
-        *again = 0;
+    else if (result == -EINVAL && q->fd != part->fd) /* opened with O_DIRECT, but will not read */
+        q->fd = part->fd;
+    else if (result != -EINTR && result != -EAGAIN)
+        return fail_read(r, number, result, q->offset + q->bytes);
+    *again = 1;
+    r->queue->submit(r->queue, s, q);
     return EMBED_OK;
 }
 
