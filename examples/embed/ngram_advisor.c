@@ -10,16 +10,15 @@
 #include "ngram.h"
 #include "token_reader.h"
 #include "units.h"
-#include "whole_file.h"
 
 #define PIECE_TEXTS 4096
 #define MOST_VALUES 32 /* of -K and of --sizes */
 
 typedef struct advise_run {
-    const char *who, *dir, *longest, *sizes, *json, *plot;
+    const char *who, *dir, *longest, *sizes, *plot;
     double held_out;
     uint64_t min_count;
-    int32_t dtype, width;
+    int32_t dtype, width, json;
     token_options tokens;
     job job;
     int32_t k[MOST_VALUES];
@@ -147,7 +146,7 @@ static void add_cell(json_doc *doc, json_value *list, const embed_advise_cell *c
     json_out_real(doc, o, "hits_in_first_10_percent", c->hot_10_percent);
 }
 
-static int write_json(const advise_run *run) {
+static int print_json(const advise_run *run) {
     const embed_advise_sample *s = &run->sample;
     json_value *root;
     json_doc *doc = json_out_new(&root);
@@ -161,14 +160,7 @@ static int write_json(const advise_run *run) {
     json_value *list = json_out_array(doc, root, "tables");
     for (size_t i = 0; i < run->n; i++)
         add_cell(doc, list, &run->cells[i]);
-    whole_file file;
-    int code = whole_file_open(&file, run->who, run->json);
-    const int printed = json_out_print(doc, run->who, code == EXIT_OK ? file.file : stderr);
-    code = code != EXIT_OK ? code : printed;
-    if (code == EXIT_OK)
-        code = whole_file_finish(&file);
-    whole_file_close(&file);
-    return code;
+    return json_out_print(doc, run->who, stdout);
 }
 
 /* Once per K and size; `run` may hold repeated cells, the plot not. */
@@ -205,10 +197,10 @@ static int answer(advise_run *run, embed_ngram_advisor *advisor) {
         return tool_fail(run->who, "not enough memory");
     int code = job_end(&run->job,
                        embed_ngram_advisor_run(advisor, run->cells, run->n, &run->n, &run->sample));
-    if (code == EXIT_OK && !(run->json && strcmp(run->json, "-") == 0))
-        print_table(run);
     if (code == EXIT_OK && run->json)
-        code = write_json(run);
+        code = print_json(run);
+    else if (code == EXIT_OK)
+        print_table(run);
     if (code == EXIT_OK && run->plot)
         code = write_plot(run);
     return code;
@@ -254,14 +246,14 @@ int ngram_advise(int argc, char **argv) {
     int first;
     const command cmd = {
         "ngram advise",
-        "-m DIR [OPTION]... -i FILE",
+        "-m DIR [OPTION]... -i FILE...",
         "Tells how much of a corpus tables of several sizes would cover: n-grams are counted in\n"
         "most of a sample and looked up in the rest.",
         "  embed ngram advise -m all-MiniLM-L6-v2 -i sample.txt\n"
         "  embed ngram advise -m all-MiniLM-L6-v2 -K 3,5 --sizes 1M,4M -i sample.jsonl --plot "
         "cover.svg\n",
         0,
-        0};
+        -1};
     const option_spec table[] = {
         OPTIONS_TOKENS(run.tokens),
         {"input", "held-out", "SHARE", "share of the texts to look up, not to count (10%)",
@@ -281,8 +273,8 @@ int ngram_advise(int argc, char **argv) {
         OPTION_MEMORY(run.job.memory),
         OPTION_THREADS(run.job.threads),
         OPTION_PROGRESS(run.job.progress),
-        {"output", "json", "FILE", "write the answer as JSON; -: in place of the table", &run.json,
-         NULL, OPTION_TEXT, 0, 0, 0},
+        {"output", "json", NULL, "one JSON object instead of a table", &run.json, NULL, OPTION_FLAG,
+         0, 0, 0},
         {"output", "plot", "FILE", "draw coverage against size on disk, .svg", &run.plot, NULL,
          OPTION_TEXT, 0, 0, 0},
         OPTIONS_END};
@@ -290,6 +282,8 @@ int ngram_advise(int argc, char **argv) {
     int code = parsed == OPTIONS_RUN    ? token_options_check(argv[0], &run.tokens)
                : parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0])
                                         : EXIT_USAGE;
+    if (parsed == OPTIONS_RUN && !option_texts_add(&run.tokens.files, argv + first, argc - first))
+        code = tool_fail(argv[0], "not enough memory"); /* -i *.txt: more files */
     if (parsed == OPTIONS_RUN && code == EXIT_OK)
         code = set_params(&run);
     if (parsed == OPTIONS_RUN && code == EXIT_OK && !run.dir)

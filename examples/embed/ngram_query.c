@@ -241,13 +241,13 @@ int ngram_query(int argc, char **argv) {
     query_run run = {.who = argv[0], .verbosity = PRINT_SUMMARY};
     int first;
     const command cmd = {"ngram query",
-                         "-m DIR --table DIR [OPTION]... [-i FILE]",
+                         "-m DIR --table DIR [OPTION]... [-i FILE...]",
                          "Tells which row of a table each token of the texts would take.",
                          "  embed ngram query -m all-MiniLM-L6-v2 --table table -i texts.txt\n"
                          "  embed ngram query -m all-MiniLM-L6-v2 --table table -v jsonl -i "
                          "texts.txt > rows.jsonl\n",
                          0,
-                         0};
+                         -1};
     const option_spec table[] = {OPTIONS_TOKENS(tokens),
                                  OPTION_MODEL(dir),
                                  OPTIONS_TOKENS_MODEL(tokens),
@@ -276,6 +276,8 @@ int ngram_query(int argc, char **argv) {
     int code = parsed == OPTIONS_RUN    ? token_options_check(argv[0], &tokens)
                : parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0])
                                         : EXIT_USAGE;
+    if (parsed == OPTIONS_RUN && !option_texts_add(&tokens.files, argv + first, argc - first))
+        code = tool_fail(argv[0], "not enough memory"); /* -i *.txt: more files */
     if (parsed == OPTIONS_RUN && code == EXIT_OK) {
         if (!dir)
             code = tool_usage(argv[0], "-m DIR is missing: the checkpoint directory to use");

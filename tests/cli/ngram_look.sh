@@ -129,7 +129,7 @@ said out "$(printf '%s\t2\t1' "$c")"
 run 0 "$embed" ngram query -m "$model" --table table --ids -v sentence -i ids.jsonl
 lines out 4
 said out "$(printf '5\t3\t0.6000\t2.333')"
-run 0 "$embed" ngram query -m "$model" --table table --ids -i ids.jsonl -i ids.jsonl --access-log log
+run 0 "$embed" ngram query -m "$model" --table table --access-log log --ids -i ids.jsonl ids.jsonl
 said out "texts                 6"
 said out "tokens                18"
 said out "matched               6, 33.3 % of the tokens"
@@ -146,6 +146,7 @@ run 0 "$embed" ngram query -m "$model" --table table -v jsonl -i empty.txt
 lines out 1
 said out '"len":[0,0],"row":[-1,-1]'
 wrong "-m DIR is missing" "$embed" ngram query --table table
+fails "extra: No such file" "$embed" ngram query -m "$model" --table table extra
 wrong "--table DIR is missing" "$embed" ngram query -m "$model"
 wrong "--verbosity: expected word, sentence, summary or jsonl" \
     "$embed" ngram query -m "$model" --table table -v words
@@ -169,17 +170,17 @@ for first in 1 2 3 4 5 6 7 8 9 10; do
     printf '[%s,%s,%s,%s,%s,%s]\n' "$((first + 30))" "$a" "$b" "$a" "$b" "$c"
 done >sample.jsonl
 run 0 "$embed" ngram advise -m "$model" --ids -i sample.jsonl -K 2,8 --sizes 1,10k --min-count 9 \
-    --held-out 0.2 --json advice.json --plot advice.svg
+    --held-out 0.2 --plot advice.svg
 said out "held out 2 texts, 12 tokens"
 said out "33.3 %" # one pair is frequent enough: "ab", 2 of 6 tokens
-said advice.json '"texts_held": 2,'
-said advice.json '"k": 8,'
 said advice.svg "<svg xmlns"
 said advice.svg "K = 8"
 cp advice.svg first.svg
 run 0 "$embed" ngram advise -m "$model" --ids -i sample.jsonl -K 2,8 --sizes 1,10k --min-count 9 \
-    --held-out 20% -j 1 --json - --plot advice.svg
-same advice.json out
+    --held-out 20% -j 1 --json --plot advice.svg
+said out '"texts_held": 2,'
+said out '"k": 8,'
+said out '"coverage": 0.333333'
 same advice.svg first.svg
 wrong "-m DIR is missing" "$embed" ngram advise -i sample.jsonl
 wrong "-K: expected amounts from 2 to 8, found '9'" "$embed" ngram advise -m "$model" -K 9
