@@ -850,6 +850,59 @@ typedef struct embed_counts_info {
 /* Errors  _IO, _FORMAT, _TRUNCATED, _UNSUPPORTED (a newer version) */
 EMBED_API embed_status embed_counts_get_info(const char *path, embed_counts_info *info);
 
+/* Sum files of counts of one tokenizer, K and way of counting texts (else EMBED_ERR_MISMATCH naming
+ * both) into one, as if their texts had been counted together; no text may be in two of them.
+ * N-grams below a file's own min_count are missing from it and so from the sum: count parts with
+ * min_count 1, or take the sums of rare n-grams for lower bounds. The greatest min_count is kept.
+ *   job   memory, report and allocator count; a killed run is simply run again */
+EMBED_API embed_status embed_ngram_merge(const char *const *inputs, size_t n, const char *output,
+                                         const embed_job *job);
+
+typedef struct embed_select_params {
+    size_t struct_size;
+    /* which n-grams; 0: no such limit; one of the first three must be given */
+    uint64_t top;               /* the most frequent ones, so many of all lengths together */
+    uint64_t min_count;         /* those that occur at least so often */
+    uint64_t bytes;             /* as many as fit in a table of so many bytes with rows as below */
+    uint64_t min_documents;     /* those in at least so many texts */
+    uint64_t max_per_length[9]; /* at most so many of each length. An n-gram whose suffix is not
+                                   taken is left out then, so that the set stays closed */
+    const int32_t *excluded;    /* [n_excluded] ids: no n-gram with one of them */
+    size_t n_excluded;
+    int32_t width; /* floats of a row; 0: the width of the model that counted */
+    int32_t dtype; /* of rows: EMBED_F32, EMBED_F16, EMBED_BF16; 0: EMBED_I8 */
+    embed_job job; /* memory, report and allocator count; a killed run is simply run again */
+} embed_select_params;
+#define EMBED_SELECT_PARAMS_INIT                                                                   \
+    {                                                                                              \
+        sizeof(embed_select_params), 0, 0, 0, 0, {0}, NULL, 0, 0, 0, {                             \
+            0                                                                                      \
+        }                                                                                          \
+    }
+
+typedef struct embed_select_result {
+    size_t struct_size;
+    uint64_t rows, cut_off; /* cut_off: occurrences of the last one taken */
+    uint64_t rows_by_length[9];
+    uint64_t matches_by_length[9]; /* positions of the counted texts whose longest match has at
+                                      least so many tokens; [2] are all that match. Exact for those
+                                      texts, a prediction for others, which match less */
+    uint64_t tokens;               /* counted positions, special tokens apart */
+    uint64_t table_bytes; /* of a table with rows of that width and type; 0: width unknown */
+    uint64_t dropped;     /* left out because their suffix was, see max_per_length */
+    int32_t width;
+    int32_t passes; /* over the counts, as many as memory made necessary */
+} embed_select_result;
+
+/* Write the f-gram list `output`: JSON lines {"ids":[...],"count":n} in row order: by descending
+ * count, then the shorter, then by ascending ids. Every suffix of 2 or more tokens of an n-gram
+ * stands before it.   result  may be NULL
+ * Errors  _IO, _FORMAT, _TRUNCATED; _ARG: no limit, documents were not counted, too little memory;
+ *         _UNSUPPORTED: more rows than a table holds */
+EMBED_API embed_status embed_ngram_select(const char *counts, const char *output,
+                                          const embed_select_params *params,
+                                          embed_select_result *result);
+
 /* ---------------------------------------------------------------------------------- operation */
 
 /* one Mixture-of-Experts layer in the last encode call */

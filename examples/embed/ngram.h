@@ -6,6 +6,8 @@
 #include "tool.h"
 
 int ngram_count(int argc, char **argv);
+int ngram_merge(int argc, char **argv);
+int ngram_select(int argc, char **argv);
 int ngram_rows(int argc, char **argv);
 int ngram_build(int argc, char **argv);
 int ngram_verify(int argc, char **argv);

@@ -159,32 +159,3 @@ embed_status embed_ngram_counter_finish(embed_ngram_counter *counter, embed_coun
     }
     return emb_params_write(result, &ours, sizeof ours, "embed_count_result");
 }
-
-embed_status embed_counts_get_info(const char *path, embed_counts_info *info) {
-    embed_status st = EMBED_OK;
-    emb_env env;
-    emb_counts_reader r;
-    embed_counts_info ours;
-    if (path == NULL || info == NULL)
-        return emb_fail(EMBED_ERR_ARG, "%s: NULL", path == NULL ? "path" : "info");
-    EMB_TRY(emb_env_init(&env, NULL, NULL, NULL));
-    EMB_TRY(emb_counts_open(&r, &env, path, 0));
-    const emb_counts_header *h = &r.header;
-    memset(&ours, 0, sizeof ours);
-    ours.struct_size = sizeof ours;
-    memcpy(ours.tokenizer, h->tokenizer, sizeof h->tokenizer);
-    ours.vocab = h->vocab;
-    ours.hidden = h->hidden;
-    ours.k = h->k;
-    ours.with_documents = h->with_documents;
-    ours.min_count = h->min_count;
-    ours.min_documents = h->min_documents;
-    ours.tokens = h->tokens;
-    ours.texts = h->texts;
-    for (int32_t n = 2; n <= h->k; n++)
-        ours.ngrams[n] = h->sections[n].entries;
-    emb_counts_close(&r);
-    st = emb_params_write(info, &ours, sizeof ours, "embed_counts_info");
-fail:
-    return st;
-}
