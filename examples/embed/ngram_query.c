@@ -2,11 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "interrupt.h"
+#include "job.h"
 #include "json_out.h"
 #include "ngram.h"
 #include "ngram_tally.h"
+#include "progress.h"
 #include "table_options.h"
 #include "token_reader.h"
 
@@ -22,10 +25,11 @@ static const option_choice verbosities[] = {{"word", PRINT_WORD},
 
 typedef struct query_run {
     const char *who, *log;
-    int32_t verbosity, json, fetch;
+    int32_t verbosity, json, fetch, show_progress;
     embed_table *table;
     embed_table_info info;
     token_reader reader;
+    progress progress;
     ngram_tally tally;
     int64_t *rows;
     int32_t *lengths;
@@ -189,9 +193,17 @@ static int answer_all(query_run *run) {
         puts("token\tlength\trow");
     else if (run->verbosity == PRINT_SENTENCE)
         puts("tokens\tmatched\tcoverage\tmean length");
-    while ((code = token_reader_next(&run->reader, PIECE_TEXTS, &piece)) == EXIT_OK && piece->n > 0)
-        if ((code = answer_piece(run, piece)) != EXIT_OK || interrupt_seen())
-            return code != EXIT_OK ? code : EXIT_FAILED;
+    while ((code = token_reader_next(&run->reader, PIECE_TEXTS, &piece)) == EXIT_OK &&
+           piece->n > 0) {
+        progress_piece_begin(&run->progress, piece->bytes);
+        if ((code = answer_piece(run, piece)) != EXIT_OK ||
+            progress_callback(&run->progress, piece->n, piece->n, piece->tokens) != 0)
+            break;
+        progress_piece_end(&run->progress, piece->n, piece->tokens);
+    }
+    if (code == EXIT_OK && interrupt_seen())
+        code = EXIT_FAILED;
+    progress_end(&run->progress, code == EXIT_OK);
     if (code == EXIT_OK && run->verbosity == PRINT_SUMMARY) {
         summary s;
         code = summarise(run, &s);
@@ -220,8 +232,12 @@ static int open_and_answer(query_run *run, const char *dir, const token_options 
         code = token_reader_open(&run->reader, run->who, model, tokens);
     if (code == EXIT_OK)
         code = ngram_tally_start(&run->tally, run->who, run->info.rows);
-    if (code == EXIT_OK)
+    if (code == EXIT_OK) { /* lines that scroll by on the same terminal say enough */
+        progress_start(&run->progress, run->reader.total_bytes, run->show_progress);
+        if (run->verbosity != PRINT_SUMMARY && isatty(STDOUT_FILENO) && !run->show_progress)
+            run->progress.shown = 0;
         code = answer_all(run);
+    }
     const int flushed = tool_flush_stdout(run->who);
     ngram_tally_end(&run->tally);
     token_reader_close(&run->reader);
@@ -260,6 +276,7 @@ int ngram_query(int argc, char **argv) {
                                  OPTION_ALLOW_UNSAFE(options),
                                  {"run", "fetch", NULL, "read and check the matching rows as well",
                                   &run.fetch, NULL, OPTION_FLAG, 0, 0, 0},
+                                 OPTION_PROGRESS(run.show_progress),
                                  {"output", "verbosity", "V",
                                   "word: token id, matched length and row (-1: none) a\n"
                                   "line; sentence: a line for each text; summary; jsonl:\n"

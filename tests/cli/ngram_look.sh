@@ -145,6 +145,15 @@ printf '\n' >empty.txt
 run 0 "$embed" ngram query -m "$model" --table table -v jsonl -i empty.txt
 lines out 1
 said out '"len":[0,0],"row":[-1,-1]'
+run 0 "$embed" ngram query -m "$model" --table table --progress -i text.txt
+said err "1 texts, "
+for size in 0 1 4096B 1k 2M 1.5GiB 0.25tib; do
+    run 0 "$embed" ngram query -m "$model" --table table --cache $size -i text.txt
+done
+for size in "" x -1 1.5 .5M 1.2.3M 5MB 1e3 99999999999999999999 99999999T; do
+    wrong "--cache: expected a size such as 800M, 1.5GiB or 4096 (bytes), found '$size'" \
+        "$embed" ngram query -m "$model" --table table --cache "$size"
+done
 wrong "-m DIR is missing" "$embed" ngram query --table table
 fails "extra: No such file" "$embed" ngram query -m "$model" --table table extra
 wrong "--table DIR is missing" "$embed" ngram query -m "$model"
@@ -154,7 +163,6 @@ wrong "--table-mode: expected lazy, populate, huge or read" \
     "$embed" ngram query -m "$model" --table table -l mmap
 wrong "--json is only for -v summary" "$embed" ngram query -m "$model" --table table -v word --json
 wrong "--ids takes no" "$embed" ngram query -m "$model" --table table --ids -r query
-wrong "--cache: expected a size" "$embed" ngram query -m "$model" --table table --cache 1.5
 fails "EMBED_ERR_MISMATCH" "$embed" ngram query -m "$other" --table table -i text.txt
 fails "no-such: No such file" "$embed" ngram query -m "$model" --table table -i no-such
 fails "missing" "$embed" ngram query -m "$model" --table missing -i text.txt
