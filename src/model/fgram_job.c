@@ -176,7 +176,7 @@ embed_status emb_fgram_job_run(const emb_env *env, const emb_fgram_job *job) {
     embed_status st = EMBED_OK;
     struct work w = {.job = job, .hidden = (size_t)job->model->config.encoder.hidden};
     uint8_t identity[16];
-    uint64_t memory;
+    uint64_t memory = 0;
     EMB_TRY(emb_ngram_list_open(&w.list, env, job->list));
     w.total = emb_ngram_list_rows(w.list);
     EMB_TRY(open_source(&w, env));

@@ -15,6 +15,7 @@
 #define MAX_LINE_BYTES ((size_t)1 << 20)
 #define MARK_ROWS 1024 /* the place of every so many rows is kept */
 #define MAX_ROWS ((uint64_t)EMB_NGRAM_NO_ROW)
+#define HASHED 32      /* n-grams that go into the digest at once */
 #define SHOWN_BYTES 60 /* of a wrong line in a message */
 
 struct mark {
@@ -245,7 +246,8 @@ fail:
 static embed_status scan(emb_ngram_list *l) {
     embed_status st = EMBED_OK;
     XXH3_state_t state;
-    emb_ngram_fgram g;
+    emb_ngram_fgram some[HASHED];
+    size_t n = 0;
     const char *text;
     size_t len;
     (void)XXH3_128bits_reset(&state);
@@ -254,7 +256,7 @@ static embed_status scan(emb_ngram_list *l) {
         EMB_TRY(next_line(l, &text, &len));
         if (text == NULL)
             break;
-        EMB_TRY(parse(l, text, len, &g));
+        EMB_TRY(parse(l, text, len, &some[n]));
         if (l->rows == MAX_ROWS) {
             st = emb_fail(EMBED_ERR_UNSUPPORTED, "%s: more than %llu f-grams; split the list",
                           l->path, (unsigned long long)MAX_ROWS);
@@ -266,9 +268,13 @@ static embed_status scan(emb_ngram_list *l) {
             l->marks[l->n_marks++] = here;
         }
         l->rows++;
-        l->lengths[g.length]++;
-        (void)XXH3_128bits_update(&state, &g, sizeof g);
+        l->lengths[some[n].length]++;
+        if (++n == HASHED) {
+            (void)XXH3_128bits_update(&state, some, sizeof some);
+            n = 0;
+        }
     }
+    (void)XXH3_128bits_update(&state, some, n * sizeof *some);
     XXH128_canonicalFromHash((XXH128_canonical_t *)l->digest, XXH3_128bits_digest(&state));
     seek(l, 0, 0, 0);
 fail:
