@@ -50,7 +50,8 @@ static void seek(emb_ngram_list *l, uint64_t offset, uint64_t line, uint64_t row
 static embed_status refill(emb_ngram_list *l, size_t *got) {
     embed_status st = EMBED_OK;
     *got = 0;
-    memmove(l->buffer, l->buffer + l->at, l->end - l->at);
+    if (l->end > l->at) /* there is no buffer yet at the start */
+        memmove(l->buffer, l->buffer + l->at, l->end - l->at);
     l->end -= l->at;
     l->at = 0;
     if (l->end == MAX_LINE_BYTES)
