@@ -11,11 +11,17 @@
 #define MAX_OPTIONS 40
 #define FIRST_LONG 256 /* getopt value of table entry 0; above every letter */
 
+#define LEFT_WIDTH 27
+
 /* The option on the left, its explanation on the right, lines of it under each other. */
 static void print_item(const char *left, const char *help) {
+    if (strlen(left) > LEFT_WIDTH) {
+        printf("  %s\n", left);
+        left = "";
+    }
     for (; *help; left = "") {
         const size_t line = strcspn(help, "\n");
-        printf("  %-27s %.*s\n", left, (int)line, help);
+        printf("  %-*s %.*s\n", LEFT_WIDTH, left, (int)line, help);
         help += line + (help[line] == '\n');
     }
 }
