@@ -41,7 +41,7 @@ void json_out_text(json_doc *doc, json_value *object, const char *name, const ch
 static json_value *add(json_doc *doc, json_value *parent, const char *name, json_value *value) {
     check(doc, yyjson_mut_is_arr(parent)
                    ? yyjson_mut_arr_append(parent, value)
-                   : yyjson_mut_obj_add(parent, yyjson_mut_str(doc, name), value));
+                   : yyjson_mut_obj_add(parent, yyjson_mut_strcpy(doc, name), value));
     return value;
 }
 

@@ -1,6 +1,7 @@
 /* json_out: the --json output of commands, as calls that take little stack (yyjson's are inlined
- * and take kilobytes each in a build without optimisation). Names and texts are borrowed until
- * json_out_print. Memory that runs short is told by json_out_print. */
+ * and take kilobytes each in a build without optimisation). Texts and names are borrowed until
+ * json_out_print, but the names of objects and arrays are copied. Memory that runs short is told by
+ * json_out_print. */
 #ifndef EMBED_PROGRAM_JSON_OUT_H
 #define EMBED_PROGRAM_JSON_OUT_H
 

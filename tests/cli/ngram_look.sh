@@ -66,6 +66,11 @@ fails "EMBED_ERR_IO" "$embed" ngram info missing
 wrong "too few arguments" "$embed" ngram info
 wrong "unexpected argument 'b'" "$embed" ngram info a b
 
+# Names of lengths in the JSON of the tools that make tables.
+run 0 "$embed" ngram count -m "$model" --min-count 1 -K 3 --json -i text.txt -o counts
+said out '"2": {'
+said out '"3": {'
+
 # A store: what `current` names.
 mkdir store
 cp -r table store/v000001
