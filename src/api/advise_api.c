@@ -1,3 +1,4 @@
+#include <stdatomic.h>
 #include <string.h>
 
 #include "api/params.h"
@@ -12,8 +13,19 @@
 static const int32_t default_k[] = {2, 3, 4, 5, 6, 8};
 static const uint64_t default_rows[] = {10000, 100000, 1000000, 10000000};
 
+/* The caller's allocator up to a limit: a sample that has more different n-grams than text usually
+ * has is found out by it. */
+typedef struct budget {
+    embed_allocator base;
+    _Atomic uint64_t used;
+    uint64_t limit;
+    _Atomic int32_t exceeded;
+} budget;
+
 struct embed_ngram_advisor {
-    emb_env env;
+    emb_env base; /* of this struct itself */
+    emb_env env;  /* within the budget */
+    budget budget;
     embed_model *model;
     embed_job job;
     uint64_t memory;
@@ -22,6 +34,25 @@ struct embed_ngram_advisor {
     emb_ngram_advise_params params;
     emb_ngram_sample sample;
 };
+
+static void *budget_alloc(void *user, size_t size, size_t align) {
+    budget *b = user;
+    if (atomic_fetch_add(&b->used, size) + size > b->limit) {
+        atomic_fetch_sub(&b->used, size);
+        atomic_store(&b->exceeded, 1);
+        return NULL;
+    }
+    void *block = b->base.alloc(b->base.user, size, align);
+    if (block == NULL)
+        atomic_fetch_sub(&b->used, size);
+    return block;
+}
+
+static void budget_free(void *user, void *ptr, size_t size) {
+    budget *b = user;
+    atomic_fetch_sub(&b->used, size);
+    b->base.free(b->base.user, ptr, size);
+}
 
 static embed_status tell(void *user, const embed_job_report *report) {
     const embed_ngram_advisor *a = user;
@@ -110,7 +141,7 @@ embed_status embed_ngram_advisor_create(embed_ngram_advisor **out, embed_model *
     embed_advise_params p;
     emb_ngram_layout layout;
     emb_env env;
-    uint64_t tokens;
+    uint64_t positions;
     if (out == NULL)
         return emb_fail(EMBED_ERR_ARG, "out: NULL");
     *out = NULL;
@@ -120,15 +151,19 @@ embed_status embed_ngram_advisor_create(embed_ngram_advisor **out, embed_model *
     EMB_TRY(check(&p));
     EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
     EMB_TRY(emb_new(&env, sizeof *a, (void **)&a));
-    a->env = env;
     a->job = p.job;
     a->memory = p.job.memory ? p.job.memory : DEFAULT_MEMORY;
+    a->base = a->env = env;
+    a->budget.base = env.allocator;
+    a->budget.limit = UINT64_MAX; /* until it is known to suffice */
+    a->env.allocator = (embed_allocator){&a->budget, budget_alloc, budget_free};
     emb_model_retain(model);
     a->model = model;
     EMB_TRY(set_params(a, &p));
     EMB_TRY(emb_ngram_layout_init(&layout, a->params.width, a->params.dtype));
-    EMB_TRY(emb_ngram_advise_positions(&a->params, a->memory, &tokens));
-    emb_ngram_sample_init(&a->sample, &a->env, tokens);
+    EMB_TRY(emb_ngram_advise_positions(&a->params, a->memory, &positions));
+    a->budget.limit = a->memory;
+    emb_ngram_sample_init(&a->sample, &a->env, positions);
     EMB_TRY(tell_added(a));
     *out = a;
     return EMBED_OK;
@@ -140,13 +175,13 @@ fail:
 void embed_ngram_advisor_free(embed_ngram_advisor *a) {
     if (a == NULL)
         return;
-    const emb_env env = a->env;
+    const emb_env base = a->base;
     emb_ngram_sample_clear(&a->sample);
-    emb_free(&env, a->k);
-    emb_free(&env, a->rows);
-    emb_free(&env, a->special);
+    emb_free(&a->env, a->k);
+    emb_free(&a->env, a->rows);
+    emb_free(&a->env, a->special);
     emb_model_release(a->model);
-    emb_free(&env, a);
+    emb_free(&base, a);
 }
 
 embed_status embed_ngram_advisor_add(embed_ngram_advisor *a, const embed_ids *texts, size_t n) {
@@ -179,6 +214,20 @@ static embed_status describe(const emb_ngram_sample *s, embed_advise_sample *out
     return emb_params_write(out, &ours, sizeof ours, "embed_advise_sample");
 }
 
+/* A sample that does not fit is halved until it does. */
+static embed_status advise(embed_ngram_advisor *a, emb_pool *pool, embed_advise_cell *cells) {
+    for (;;) {
+        atomic_store(&a->budget.exceeded, 0);
+        const embed_status st = emb_ngram_advise(&a->sample, pool, &a->params, cells);
+        if (st != EMBED_ERR_NOMEM || !atomic_load(&a->budget.exceeded))
+            return st;
+        emb_ngram_sample_thin(&a->sample);
+        if (a->sample.texts < 2)
+            return emb_fail(EMBED_ERR_ARG, "memory: expected more than %llu bytes for such texts",
+                            (unsigned long long)a->memory);
+    }
+}
+
 embed_status embed_ngram_advisor_run(embed_ngram_advisor *a, embed_advise_cell *cells, size_t cap,
                                      size_t *n, embed_advise_sample *sample) {
     if (a == NULL || n == NULL || (cells == NULL && cap > 0))
@@ -193,7 +242,7 @@ embed_status embed_ngram_advisor_run(embed_ngram_advisor *a, embed_advise_cell *
         return emb_fail(EMBED_ERR_CAPACITY, "cells: expected room for %zu, found %zu", *n, cap);
     emb_pool *pool = NULL;
     EMB_TRY(emb_pool_create(&pool, &a->env, a->job.threads ? a->job.threads : emb_usable_cpus()));
-    EMB_TRY(emb_ngram_advise(&a->sample, pool, &a->params, cells));
+    EMB_TRY(advise(a, pool, cells));
     if (sample != NULL)
         EMB_TRY(describe(&a->sample, sample));
 fail:

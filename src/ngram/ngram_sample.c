@@ -48,6 +48,11 @@ static void thin(emb_ngram_sample *s) {
     s->tokens = tokens;
 }
 
+void emb_ngram_sample_thin(emb_ngram_sample *s) {
+    s->max_positions /= 2;
+    thin(s);
+}
+
 embed_status emb_ngram_sample_add(emb_ngram_sample *s, const int32_t *ids, size_t n) {
     embed_status st = EMBED_OK;
     const uint64_t number = s->seen_texts;

@@ -22,6 +22,8 @@ void emb_ngram_sample_init(emb_ngram_sample *s, const emb_env *env, uint64_t max
 void emb_ngram_sample_clear(emb_ngram_sample *s);
 /* Copied. A single text longer than the bound is EMBED_ERR_ARG. */
 embed_status emb_ngram_sample_add(emb_ngram_sample *s, const int32_t *ids, size_t n);
+/* Keep half of the texts, more or less; the bound is halved as well. */
+void emb_ngram_sample_thin(emb_ngram_sample *s);
 /* Hold out round(share * texts) texts, but at least one and not all; fewer than 2 texts is
  * EMBED_ERR_ARG. */
 embed_status emb_ngram_sample_split(emb_ngram_sample *s, double share);

@@ -9,6 +9,24 @@ static int32_t ids[TEXTS][LENGTH];
 static embed_ids texts[TEXTS];
 static embed_advise_cell cells[24], again[24]; /* of the default grid */
 
+typedef struct test_peak {
+    embed_allocator base;
+    uint64_t now, most;
+} test_peak;
+
+static void *peak_alloc(void *user, size_t size, size_t align) {
+    test_peak *p = user;
+    p->now += size;
+    p->most = p->now > p->most ? p->now : p->most;
+    return p->base.alloc(p->base.user, size, align);
+}
+
+static void peak_free(void *user, void *ptr, size_t size) {
+    test_peak *p = user;
+    p->now -= size;
+    p->base.free(p->base.user, ptr, size);
+}
+
 static int set_up(void **state) {
     (void)state;
     uint64_t rng = 3;
@@ -117,6 +135,43 @@ static void refuses(void **state) {
     embed_model_free(model);
 }
 
+/* Every text twice: many more frequent n-grams than text usually has, and still within memory. */
+static void stays_within_memory(void **state) {
+    (void)state;
+    enum { LONG = 200, PIECES = 400 };
+    const uint64_t memory = 8 << 20;
+    test_allocator allocator;
+    embed_model *model = open_model();
+    embed_ngram_advisor *a;
+    embed_advise_params p = EMBED_ADVISE_PARAMS_INIT;
+    embed_advise_sample sample = {.struct_size = sizeof sample};
+    static int32_t long_ids[LONG];
+    size_t n;
+    uint64_t rng = 11;
+    test_allocator_init(&allocator, 0);
+    test_peak peak = {.base = allocator.allocator};
+    const embed_allocator counting = {&peak, peak_alloc, peak_free};
+    p.job.memory = memory;
+    p.job.threads = 1;
+    p.job.allocator = &counting;
+    TEST_OK(embed_ngram_advisor_create(&a, model, &p));
+    for (int i = 0; i < PIECES; i++) {
+        const embed_ids text = {long_ids, LONG};
+        for (size_t t = 0; i % 2 == 0 && t < LONG; t++)
+            long_ids[t] = TINY_FIRST_WORD + (int32_t)(test_rand(&rng) % 40);
+        TEST_OK(embed_ngram_advisor_add(a, &text, 1));
+    }
+    TEST_OK(embed_ngram_advisor_run(a, cells, 24, &n, &sample));
+    assert_int_equal(sample.texts_seen, PIECES);
+    assert_true(sample.texts_counted + sample.texts_held < PIECES); /* it was thinned */
+    assert_true(sample.texts_counted > PIECES / 16);
+    assert_true(peak.most <= memory + 4096);
+    assert_true(peak.most > memory / 4);
+    embed_ngram_advisor_free(a);
+    embed_model_free(model);
+    assert_int_equal(allocator.live, 0);
+}
+
 /* Stops at the report that *user counts down to. */
 static int32_t count_down(void *user, const embed_job_report *report) {
     assert_non_null(report->phase);
@@ -176,6 +231,7 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(advises), cmocka_unit_test(refuses),
+                                       cmocka_unit_test(stays_within_memory),
                                        cmocka_unit_test(cancels), cmocka_unit_test(out_of_memory)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
