@@ -12,10 +12,10 @@ typedef struct ngram_command {
 
 /* In the order in which one uses them. */
 static const ngram_command commands[] = {
+    {"advise", "how much of a corpus a table would cover", ngram_advise},
     {"count", "the frequent n-grams of texts, exactly", ngram_count},
     {"merge", "counts of several parts of a corpus as one", ngram_merge},
     {"select", "which n-grams get a row, and what they would cover", ngram_select},
-    {"advise", "how much of a corpus a table would cover", ngram_advise},
     {"rows", "vectors for the n-grams of a list", ngram_rows},
     {"build", "write a table from n-grams and their vectors", ngram_build},
     {"verify", "is a table what it was when it was written?", ngram_verify},

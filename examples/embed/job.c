@@ -10,13 +10,13 @@
 
 #define BAR_WIDTH 20
 
-/* "embed ngram count: needs up to 700 MiB of memory and 2.10 GiB of disk", once. */
+/* "embed ngram count: needs about 700 MiB of memory and 2.10 GiB of disk", once. */
 static void announce(job *j, const embed_job_report *r) {
     char memory[16], disk[16];
     if (j->announced || r->memory_bytes + r->disk_bytes == 0)
         return;
     j->announced = 1;
-    fprintf(stderr, "%s: needs up to %s of memory and %s of disk\n", j->who,
+    fprintf(stderr, "%s: needs about %s of memory and %s of disk\n", j->who,
             units_size(r->memory_bytes, memory), units_size(r->disk_bytes, disk));
 }
 
@@ -44,7 +44,10 @@ static void draw(job *j, const embed_job_report *r, double now) {
         fprintf(stderr, "  %s%s%s/s", quantity(moved / spent, r->unit, rate), space, unit);
         if (r->total > r->done) {
             const long left = (long)((double)(r->total - r->done) * spent / moved + 0.5);
-            fprintf(stderr, "  ETA %ld:%02ld", left / 60, left % 60);
+            if (left >= 3600)
+                fprintf(stderr, "  ETA %ld:%02ld:%02ld", left / 3600, left / 60 % 60, left % 60);
+            else
+                fprintf(stderr, "  ETA %ld:%02ld", left / 60, left % 60);
         }
     }
     if (!j->terminal)

@@ -7,6 +7,7 @@
 #include "interrupt.h"
 #include "job.h"
 #include "json_out.h"
+#include "make_options.h"
 #include "ngram.h"
 #include "token_reader.h"
 #include "units.h"
@@ -28,9 +29,6 @@ typedef struct advise_run {
     size_t n;
     embed_advise_sample sample;
 } advise_run;
-
-static const option_choice dtypes[] = {
-    {"f32", EMBED_F32}, {"f16", EMBED_F16}, {"bf16", EMBED_BF16}, {"int8", EMBED_I8}, {NULL, 0}};
 
 /* "a,b,c": one value after the other as amounts within [least, most]; an exit code. */
 static int parse_list(const char *who, const char *option, const char *list, uint64_t least,
@@ -266,8 +264,7 @@ int ngram_advise(int argc, char **argv) {
          OPTION_TEXT, 0, 0, 0},
         {"table", "min-count", "N", "leave out n-grams seen less often (2)", &run.min_count, NULL,
          OPTION_AMOUNT, 2, 0, 0},
-        {"table", "dtype", "TYPE", "of the rows on disk: f32, f16, bf16 or int8 (int8)", &run.dtype,
-         dtypes, OPTION_CHOICE, 0, 0, 0},
+        OPTION_ROW_DTYPE(run.dtype, "int8"),
         {"table", "width", "N", "floats of a row (as the model's word embeddings)", &run.width,
          NULL, OPTION_COUNT, 1, 1 << 20, 0},
         OPTION_MEMORY(run.job.memory),

@@ -56,7 +56,7 @@ int ngram_build(int argc, char **argv) {
     int first;
     const command cmd = {
         "ngram build",
-        "-m MODEL --fgrams LIST --rows ROWS [OPTION]... -o TABLE",
+        "-m DIR --fgrams LIST --rows ROWS [OPTION]... -o TABLE",
         "Writes a table of n-gram vectors for a model. Without -o it checks the inputs and says "
         "what "
         "is needed.",
@@ -109,6 +109,8 @@ int ngram_build(int argc, char **argv) {
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0]) : EXIT_USAGE;
     if (s.fgrams == NULL || s.rows == NULL)
-        return tool_usage(argv[0], "%s is required", s.fgrams == NULL ? "--fgrams" : "--rows");
+        return tool_usage(argv[0], "%s is missing: %s",
+                          s.fgrams == NULL ? "--fgrams LIST" : "--rows ROWS",
+                          s.fgrams == NULL ? "the n-grams of the table" : "their vectors");
     return build(argv[0], &s);
 }

@@ -163,18 +163,6 @@ static int count(const char *who, settings *s) {
     return code;
 }
 
-static int keep_operands(settings *s, char **operands, int n) {
-    for (int i = 0; i < n; i++) {
-        const char **items =
-            realloc(s->input.files.items, (s->input.files.n + 1) * sizeof *s->input.files.items);
-        if (!items)
-            return 0;
-        s->input.files.items = items;
-        items[s->input.files.n++] = operands[i];
-    }
-    return 1;
-}
-
 static int check_and_count(const char *who, settings *s) {
     if (!s->output)
         return tool_usage(who, "-o COUNTS is missing: the file to write");
@@ -190,7 +178,7 @@ int ngram_count(int argc, char **argv) {
     s.params.k = 5;
     const command cmd = {
         "ngram count",
-        "-m MODEL [OPTION]... -i FILE... -o COUNTS",
+        "-m DIR [OPTION]... -i FILE... -o COUNTS",
         "Counts the n-grams of texts exactly and keeps the frequent ones, for `embed ngram "
         "select`.\n"
         "Special tokens take no part and end the history; texts are not cut. The limit of memory\n"
@@ -217,8 +205,7 @@ int ngram_count(int argc, char **argv) {
          &s.min_docs, NULL, OPTION_AMOUNT, 1, 0, 0},
         OPTION_MEMORY(s.run.memory),
         OPTION_TEMP(s.run.temp),
-        {"run", "threads", "N", "worker threads (all CPUs this process may use)", &s.run.threads,
-         NULL, OPTION_COUNT, 1, 1024, 'j'},
+        OPTION_THREADS(s.run.threads),
         OPTION_RESUME(s.run.resume),
         OPTION_PROGRESS(s.run.progress),
         {"output", "output", "COUNTS", "file to write (required)", &s.output, NULL, OPTION_TEXT, 0,
@@ -228,7 +215,7 @@ int ngram_count(int argc, char **argv) {
     const options_result parsed = options_parse(&cmd, table, argc, argv, &first);
     int code = parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0]) : EXIT_USAGE;
     if (parsed == OPTIONS_RUN)
-        code = keep_operands(&s, argv + first, argc - first)
+        code = option_texts_add(&s.input.files, argv + first, argc - first)
                    ? check_and_count(argv[0], &s)
                    : tool_fail(argv[0], "not enough memory");
     option_texts_free(&s.input.files);
