@@ -100,6 +100,9 @@ void emb_counts_rewind(emb_counts_reader *r);
 /* Length 0 at the end of the last section. */
 embed_status emb_counts_next(emb_counts_reader *r, emb_counts_record *out);
 
+/* Where the sections that there are, [EMB_NGRAM_MAX_K + 1], end in the file. */
+uint64_t emb_counts_sections_end(const emb_counts_section *sections, int32_t with_documents);
+
 /* Writes a file, section by section, in ascending order. */
 typedef struct emb_counts_writer {
     const emb_env *env;

@@ -11,10 +11,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-static uint64_t end_of_sections(const emb_counts_header *h) {
-    uint64_t at = sizeof *h;
-    for (int32_t n = 2; n <= h->k && h->sections[n].offset != 0; n++)
-        at += h->sections[n].entries * emb_counts_record_bytes(n, h->with_documents);
+uint64_t emb_counts_sections_end(const emb_counts_section *sections, int32_t with_documents) {
+    uint64_t at = sizeof(emb_counts_header);
+    for (int32_t n = 2; n <= EMB_NGRAM_MAX_K && sections[n].offset != 0; n++)
+        at += sections[n].entries * emb_counts_record_bytes(n, with_documents);
     return at;
 }
 
@@ -38,7 +38,7 @@ embed_status emb_counts_writer_open(emb_counts_writer *w, const emb_env *env, co
     embed_status st = EMBED_OK;
     *w = (emb_counts_writer){.env = env, .fd = -1, .header = *header};
     w->capacity = buffer_bytes < EMB_COUNTS_RECORD_MAX ? EMB_COUNTS_RECORD_MAX : buffer_bytes;
-    w->at = end_of_sections(header);
+    w->at = emb_counts_sections_end(header->sections, header->with_documents);
     EMB_TRY(emb_strdup(env, path, strlen(path), &w->path));
     EMB_TRY(emb_alloc(env, w->capacity, (void **)&w->buffer));
     EMB_TRY(emb_alloc(env, sizeof(XXH3_state_t), &w->hash));

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -407,13 +408,71 @@ fail:
     return st;
 }
 
+static uint64_t file_size(const char *path) { /* 0 if there is none */
+    struct stat info;
+    return stat(path, &info) == 0 && info.st_size > 0 ? (uint64_t)info.st_size : 0;
+}
+
+/* A run that was killed just after it had published: *done = 1 if `output` is what this job makes,
+ * by its header. */
+static embed_status find_published(emb_ngram_counter *c, int *done) {
+    emb_counts_header mine = file_header(c);
+    emb_counts_reader r;
+    int exists;
+    *done = 0;
+    embed_status st = emb_file_exists(c->output, &exists);
+    if (st != EMBED_OK || !exists)
+        return st;
+    st = emb_counts_open(&r, &c->env, c->output, 0);
+    if (st != EMBED_OK) /* an older file that is none of ours: to be replaced */
+        return st == EMBED_ERR_NOMEM ? st : EMBED_OK;
+    memcpy(mine.sections, r.header.sections, sizeof mine.sections);
+    emb_counts_header_seal(&mine);
+    *done = memcmp(&mine, &r.header, sizeof mine) == 0;
+    for (int32_t n = 2; n <= c->state.lengths; n++)
+        *done &= r.header.sections[n].checksum == c->state.sections[n].checksum;
+    if (*done)
+        c->writer.header = r.header;
+    emb_counts_close(&r);
+    return EMBED_OK;
+}
+
+/* Finished sections that are not there any more are counted again. */
+static embed_status find_sections(emb_ngram_counter *c, int *done) {
+    *done = 0;
+    if (c->state.lengths < 2 ||
+        file_size(c->partial) >=
+            emb_counts_sections_end(c->state.sections, c->params.identity.with_documents))
+        return EMBED_OK;
+    const embed_status st = find_published(c, done);
+    c->state.lengths = 1;
+    memset(c->state.sections, 0, sizeof c->state.sections);
+    return st;
+}
+
+static void tell_result(const emb_ngram_counter *c, emb_ngram_counter_result *result) {
+    result->texts = c->texts;
+    result->tokens = c->tokens;
+    result->positions = c->positions;
+    result->in_memory = c->blocks[0] != NULL;
+    for (int32_t n = 2; n <= c->params.identity.k; n++)
+        result->ngrams[n] = c->writer.header.sections[n].entries;
+}
+
 embed_status emb_ngram_counter_finish(emb_ngram_counter *c, emb_ngram_counter_result *result) {
     const emb_ngram_count_identity *id = &c->params.identity;
     embed_status st = EMBED_OK;
+    int done;
     memset(result, 0, sizeof *result);
     if (!c->state.complete)
         EMB_TRY(save_tokens(c, 1));
     result->seconds[0] = now() - c->started;
+    EMB_TRY(find_sections(c, &done));
+    if (done) {
+        tell_result(c, result);
+        emb_ngram_work_remove(&c->work);
+        return EMBED_OK;
+    }
     emb_ngram_scan scan = {.env = &c->env,
                            .pool = c->pool,
                            .positions = c->positions,
@@ -431,12 +490,7 @@ embed_status emb_ngram_counter_finish(emb_ngram_counter *c, emb_ngram_counter_re
     EMB_TRY(count_lengths(c, &scan, result));
     EMB_TRY(emb_counts_writer_publish(&c->writer, c->output));
     emb_ngram_work_remove(&c->work);
-    result->texts = c->texts;
-    result->tokens = c->tokens;
-    result->positions = c->positions;
-    result->in_memory = c->blocks[0] != NULL;
-    for (int32_t n = 2; n <= id->k; n++)
-        result->ngrams[n] = c->writer.header.sections[n].entries;
+    tell_result(c, result);
 fail:
     free_scan(c);
     return st;

@@ -94,12 +94,12 @@ static void kill_and_resume(uint64_t memory) {
     for (int i = 0; i < KILLS; i++) {
         const int ended = run_and_kill(&j, test_uniform(&rng) * j.seconds);
         killed += !ended;
-        if (counting_exists(j.params.output)) {
+        if (counting_exists(j.params.output))
             assert_true(counting_same(j.params.output, j.want, j.size));
-            assert_int_equal(unlink(j.params.output), 0);
-        } else {
+        else
             assert_false(ended);
-        }
+        if (i % 2) /* published or not, a resumed run finds its way */
+            (void)unlink(j.params.output);
         if (i % 10 == 9)
             ends_well(&j);
     }

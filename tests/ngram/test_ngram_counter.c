@@ -68,7 +68,7 @@ static void memory_changes_nothing(void **state) {
             p.memory = memories[i] != 0 ? memories[i] : emb_ngram_counter_least_memory(1);
             assert_int_equal(counting_run(&env, &p, stream, n, &result), EMBED_OK);
             assert_int_equal(result.in_memory, i < 2);
-printf("%d: %u %u %u\n",i,result.passes[2],result.passes[3],result.passes[4]);
+            assert_true(i == 0 || result.passes[2] > 2);
             if (want == NULL) {
                 naive_ngrams naive = naive_count(stream, n, 4, 1, documents > 0 ? documents : 1);
                 counting_check(output, &naive, documents > 0);
