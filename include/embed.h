@@ -761,6 +761,49 @@ EMBED_API embed_status embed_table_verify(const char *path, embed_model *model,
                                           const embed_verify_params *params,
                                           embed_verify_result *result);
 
+/* ------------------------------------------------------------------------- versions of a table */
+/* A store is a directory of versions, v000001, v000002 ..., with a link `current` to the one in
+ * use. embed_table_open of a store opens that one; whoever has another open keeps it. */
+
+typedef struct embed_publish_params {
+    size_t struct_size;
+    int32_t move;   /* 1: rename the table into the store instead of copying it; same file system */
+    uint32_t flags; /* EMBED_TABLE_ALLOW_UNSAFE */
+    const char *key_path; /* of an encrypted table; without, its index is checked by digest only */
+    embed_key_fn key;
+    void *key_user;
+    embed_job job;
+} embed_publish_params;
+
+typedef struct embed_store_version {
+    char name[32];    /* "v000003" */
+    char id[33];      /* of the table */
+    char created[31]; /* day, "" if not stated */
+    int32_t current;  /* 1: the one in use */
+    int32_t reserved;
+    uint64_t rows, bytes;
+} embed_store_version;
+
+/* Make a table the current version of a store, which is made if there is none. The table is checked
+ * (embed_table_verify, quick), copied with every file's SHA-256 checked, synced, renamed, and only
+ * then the link is swapped: at any moment, also after a crash, the old version or the new one
+ * opens. version  receives its name; may be NULL Errors  as embed_table_verify; _IO: also if
+ * another process is changing the store */
+EMBED_API embed_status embed_table_publish(const char *store, const char *table,
+                                           const embed_publish_params *params, char version[32]);
+
+/* Point `current` at another version of the store, checked first.
+ *   version  "v000003"; NULL: the one before the current one
+ *   now      receives the name of the one in use; may be NULL
+ * Errors  _ARG: no such version; as embed_table_publish */
+EMBED_API embed_status embed_table_rollback(const char *store, const char *version, char now[32]);
+
+/* The versions of a store, oldest first.
+ *   versions  [cap], or NULL: only count
+ *   n         how many there are; set on EMBED_ERR_CAPACITY too */
+EMBED_API embed_status embed_table_versions(const char *store, embed_store_version *versions,
+                                            size_t cap, size_t *n);
+
 /* ------------------------------------------------------------------------- counting n-grams */
 /* From a corpus to the n-grams worth a row. The counts are exact: every n-gram of 2 .. k tokens
  * that lies wholly inside one text and occurs at least min_count times. Special tokens take no part

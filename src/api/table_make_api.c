@@ -2,6 +2,7 @@
 #include "model/ngram_binding.h"
 #include "ngram/ngram_builder.h"
 #include "ngram/ngram_check.h"
+#include "ngram/ngram_store.h"
 
 static embed_status missing(const char *what) {
     return emb_fail(EMBED_ERR_ARG, "%s: expected a path, found none", what);
@@ -74,6 +75,52 @@ embed_status embed_table_verify(const char *path, embed_model *model,
         const embed_status written = emb_params_write(result, &r, sizeof r, "embed_verify_result");
         st = st != EMBED_OK ? st : written;
     }
+fail:
+    return st;
+}
+
+embed_status embed_table_publish(const char *store, const char *table,
+                                 const embed_publish_params *params, char version[32]) {
+    embed_status st = EMBED_OK;
+    embed_publish_params p;
+    char name[32];
+    emb_env env;
+    if (is_empty(store) || is_empty(table))
+        return missing(is_empty(store) ? "store" : "table");
+    EMB_TRY(emb_params_read(&p, sizeof p, params, "embed_publish_params"));
+    EMB_TRY(check_job(&p.job));
+    if (p.flags & ~EMBED_TABLE_ALLOW_UNSAFE)
+        return emb_fail(EMBED_ERR_ABI, "embed_publish_params.flags: unknown bits in 0x%x",
+                        (unsigned)p.flags);
+    EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
+    EMB_TRY(emb_ngram_store_publish(&env, store, table, &p, version != NULL ? version : name));
+fail:
+    return st;
+}
+
+embed_status embed_table_rollback(const char *store, const char *version, char now[32]) {
+    embed_status st = EMBED_OK;
+    char name[32];
+    emb_env env;
+    if (is_empty(store))
+        return missing("store");
+    EMB_TRY(emb_env_init(&env, NULL, NULL, NULL));
+    EMB_TRY(emb_ngram_store_rollback(&env, store, version, now != NULL ? now : name));
+fail:
+    return st;
+}
+
+embed_status embed_table_versions(const char *store, embed_store_version *versions, size_t cap,
+                                  size_t *n) {
+    embed_status st = EMBED_OK;
+    emb_env env;
+    if (is_empty(store))
+        return missing("store");
+    if (n == NULL)
+        return emb_fail(EMBED_ERR_ARG, "n: NULL");
+    *n = 0;
+    EMB_TRY(emb_env_init(&env, NULL, NULL, NULL));
+    EMB_TRY(emb_ngram_store_list(&env, store, versions, cap, n));
 fail:
     return st;
 }
