@@ -34,7 +34,7 @@ embed_status emb_ngram_layout_init(emb_ngram_layout *l, int32_t width, int32_t d
 }
 
 embed_status emb_ngram_layout_check(const emb_ngram_layout *l, const char *name) {
-    emb_ngram_layout want;
+    emb_ngram_layout want = {0};
     const embed_status st = emb_ngram_layout_init(&want, l->width, l->dtype);
     if (st != EMBED_OK) {
         emb_fail_prefix("%s", name);

@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE
 #include "ngram/ngram_writer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -152,18 +153,24 @@ static embed_status unlink_in(const emb_ngram_writing *w, const char *name) {
     return done;
 }
 
-/* Files of ours that a journal does not vouch for. */
+/* Names that a table has. */
+static int is_ours(const char *name) {
+    const size_t n = strlen(name);
+    return strcmp(name, "index.bin") == 0 || strcmp(name, "manifest.json") == 0 ||
+           strcmp(name, PROJECTION) == 0 ||
+           (n > 9 && strncmp(name, "rows-", 5) == 0 && strcmp(name + n - 4, ".bin") == 0);
+}
+
+/* Files that a journal does not vouch for. */
 static embed_status remove_files(const emb_ngram_writing *w) {
-    static const char *const names[] = {"index.bin", "manifest.json", PROJECTION};
     embed_status st = EMBED_OK;
-    char part[32];
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        EMB_TRY(unlink_in(w, names[i]));
-    for (uint32_t i = 0; i < EMB_NGRAM_MAX_PARTS; i++) {
-        emb_ngram_part_name(i, part);
-        EMB_TRY(unlink_in(w, part));
-    }
-fail:
+    DIR *d = opendir(w->partial);
+    if (d == NULL)
+        return emb_file_fail(w->partial, "cannot list");
+    for (const struct dirent *e; st == EMBED_OK && (e = readdir(d)) != NULL;)
+        if (is_ours(e->d_name))
+            st = unlink_in(w, e->d_name);
+    (void)closedir(d);
     return st;
 }
 

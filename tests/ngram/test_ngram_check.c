@@ -162,7 +162,8 @@ static void three_errors_for_three_faults(void **state) {
     const char *path = test_path(dir, "t");
     write_table(path, 1);
     test_fails(verify(path, 0, wrong, NULL, &r), EMBED_ERR_ARG, "wrong key");
-    test_fails(verify(path, 0, NULL, NULL, &r), EMBED_ERR_ARG, "encrypted");
+    test_fails(verify(path, 1, NULL, NULL, &r), EMBED_ERR_ARG, "encrypted");
+    TEST_OK(verify(path, 0, NULL, NULL, &r)); /* the digest of the sealed index needs no key */
     const char *part = test_path(path, "rows-000.bin");
     flip(part, 4200, 4);
     test_fails(verify(path, 1, key, NULL, &r), EMBED_ERR_FORMAT, "authentication tag");
