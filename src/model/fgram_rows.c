@@ -148,8 +148,9 @@ static embed_status encode(emb_fgram_encoder *e, const emb_batch *b) {
         .dim = c->hidden,
     };
     EMB_TRY(emb_embed_lookup(&f->exec, &lookup));
-    for (int32_t i = 0; i < c->layers; i++)
+    for (int32_t i = 0; i + 1 < c->layers; i++)
         EMB_TRY(emb_forward_layer(f, b, i));
+    EMB_TRY(emb_forward_layer_last(f, b, c->layers - 1));
 fail:
     return st;
 }
@@ -160,10 +161,11 @@ struct reduction {
     const uint32_t *order;
     float *out;
     int64_t dim;
-    int mean;
+    int32_t source;
 };
 
-/* Rows of a batch to their places: the last token's state, or the mean in text order. */
+/* Rows of a batch to their places: the only state there is of each, the last token's, or the mean
+ * in text order. */
 static void reduce_rows(void *arg, size_t task, int thread) {
     const struct reduction *r = arg;
     const int32_t *offsets = r->batch->offsets;
@@ -173,8 +175,9 @@ static void reduce_rows(void *arg, size_t task, int thread) {
     for (int64_t i = from; i < to; i++) {
         float *out = r->out + (int64_t)r->order[i] * r->dim;
         const int32_t last = offsets[i + 1] - 1;
-        if (!r->mean) {
-            memcpy(out, r->x + last * r->dim, (size_t)r->dim * sizeof *out);
+        if (r->source != EMB_FGRAM_MEAN) {
+            const int64_t row = r->source == EMB_FGRAM_MODEL ? i : last;
+            memcpy(out, r->x + row * r->dim, (size_t)r->dim * sizeof *out);
             continue;
         }
         memcpy(out, r->x + offsets[i] * r->dim, (size_t)r->dim * sizeof *out);
@@ -197,7 +200,7 @@ static embed_status run_batch(emb_fgram_encoder *e, const emb_batch *b, const ui
         .order = order,
         .out = out,
         .dim = f->model->config.encoder.hidden,
-        .mean = e->source == EMB_FGRAM_MEAN,
+        .source = e->source,
     };
     if (e->source == EMB_FGRAM_MODEL)
         EMB_TRY(encode(e, b));

@@ -1,5 +1,7 @@
 #include "model/forward.h"
 
+#include <string.h>
+
 #include "kernels/embed_lookup/embed_lookup.h"
 #include "kernels/layernorm/layernorm.h"
 
@@ -47,17 +49,45 @@ static int32_t moe_layers_before(const emb_encoder_config *c, int32_t layer) {
     return n;
 }
 
-embed_status emb_forward_layer(emb_forward *f, const emb_batch *b, int32_t layer) {
+/* Row i of x becomes that of the last token of text i; in place, since no row moves up. */
+static void keep_last(float *x, const emb_batch *b, int64_t dim) {
+    for (int64_t i = 0; i < b->texts; i++)
+        memmove(x + i * dim, x + (b->offsets[i + 1] - 1) * dim, (size_t)dim * sizeof *x);
+}
+
+static embed_status finish_layer(emb_forward *f, const emb_batch *b, int32_t layer,
+                                 const float *update) {
     embed_status st = EMBED_OK;
     const emb_layer_weights *l = &f->model->weights.layers[layer];
-    const float *update;
-    EMB_TRY(emb_self_attention(f, b, l, &update));
     EMB_TRY(add_norm(f, b, update, l->norm1_gamma, l->norm1_beta));
     if (l->moe)
         EMB_TRY(emb_ffn_moe(f, b, l, moe_layers_before(&f->model->config.encoder, layer), &update));
     else
         EMB_TRY(emb_ffn_dense(f, b, l, &update));
     EMB_TRY(add_norm(f, b, update, l->norm2_gamma, l->norm2_beta));
+fail:
+    return st;
+}
+
+embed_status emb_forward_layer(emb_forward *f, const emb_batch *b, int32_t layer) {
+    embed_status st = EMBED_OK;
+    const float *update;
+    EMB_TRY(emb_self_attention(f, b, &f->model->weights.layers[layer], &update));
+    EMB_TRY(finish_layer(f, b, layer, update));
+fail:
+    return st;
+}
+
+embed_status emb_forward_layer_last(emb_forward *f, const emb_batch *b, int32_t layer) {
+    embed_status st = EMBED_OK;
+    const int64_t dim = f->model->config.encoder.hidden;
+    const float *update;
+    emb_batch last = *b;
+    EMB_TRY(emb_self_attention(f, b, &f->model->weights.layers[layer], &update));
+    keep_last(emb_forward_states(f), b, dim);
+    keep_last((float *)(uintptr_t)update, b, dim); /* it lies in our arena */
+    last.tokens = b->texts;
+    EMB_TRY(finish_layer(f, &last, layer, update));
 fail:
     return st;
 }

@@ -35,6 +35,9 @@ static inline float *emb_forward_states(const emb_forward *f) {
 
 embed_status emb_forward_lookup(emb_forward *f, const emb_batch *batch);
 embed_status emb_forward_layer(emb_forward *f, const emb_batch *batch, int32_t layer);
+/* The same for whoever wants only the last token of each text: behind the attention the others are
+ * left out, and the states become [texts, hidden]. Same bits. */
+embed_status emb_forward_layer_last(emb_forward *f, const emb_batch *batch, int32_t layer);
 /* Lookup and all layers. */
 embed_status emb_forward_run(emb_forward *f, const emb_batch *batch);
 
