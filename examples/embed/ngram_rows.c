@@ -19,6 +19,7 @@ typedef struct rows_options {
     int32_t derive, raw_dtype, batch_tokens;
     embed_job_fn show; /* what draws the progress */
     uint64_t rows, first;
+    int started;
 } rows_options;
 
 static options_result parse(int argc, char **argv, rows_options *o) {
@@ -84,8 +85,9 @@ static int check(const char *who, const rows_options *o) {
 /* Keeps the numbers for the sum at the end. */
 static int32_t report(void *user, const embed_job_report *r) {
     rows_options *o = user;
-    if (!o->rows)
+    if (!o->started)
         o->first = r->done;
+    o->started = 1;
     if (r->done >= o->first)
         o->rows = r->done;
     return o->show(&o->job, r);

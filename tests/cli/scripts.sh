@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$1
 . "$here/check.sh"
 
-for script in examples/quickstart.sh examples/fetch_minilm.sh tests/run.sh; do
+for script in examples/quickstart.sh examples/ngram_quickstart.sh examples/fetch_minilm.sh tests/run.sh; do
     run 0 sh "$root/$script" --help
     said out "usage: sh $script"
     lines err 0
