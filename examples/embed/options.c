@@ -42,6 +42,8 @@ static void print_help(const command *cmd, const option_spec *table) {
                      o->metavar ? o->metavar : "");
         print_item(left, o->help);
     }
+    if (!*group)
+        printf("\n");
     print_item("-h, --help", "print this text");
     printf("\nexamples\n%s", cmd->examples);
 }

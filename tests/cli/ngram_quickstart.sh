@@ -11,9 +11,9 @@ quickstart=$root/examples/ngram_quickstart.sh
 wrong "unexpected argument 'two'" sh "$quickstart" one two
 wrong "--colour" sh "$quickstart" --colour
 wrong "--work requires an argument" sh "$quickstart" --work
-wrong "expected a checkpoint directory" sh "$quickstart" "$work/missing"
-wrong "expected a program" sh "$quickstart" --embed "$work/missing" "$model"
-wrong "expected a file" sh "$quickstart" --texts "$work/missing" "$model"
+wrong "expected a checkpoint directory" sh "$quickstart" missing
+wrong "expected a program" sh "$quickstart" --embed missing "$model"
+wrong "expected a file" sh "$quickstart" --texts missing "$model"
 
 run 0 sh "$quickstart" --embed "$embed" --texts "$root/examples/data/corpus.txt" --work made "$model"
 for step in advise count select rows build verify publish info query; do
