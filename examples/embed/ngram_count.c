@@ -1,4 +1,5 @@
 /* embed ngram count: the frequent n-grams of a corpus, exactly. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,10 @@ static int describe(const char *who, settings *s) {
     for (size_t i = 0; i < s->input.files.n; i++) {
         const char *name = s->input.files.items[i];
         struct stat st;
-        const int regular = stat(name, &st) == 0 && S_ISREG(st.st_mode);
+        const int standard = strcmp(name, "-") == 0;
+        if (!standard && stat(name, &st) != 0)
+            return tool_fail(who, "%s: %s", name, strerror(errno));
+        const int regular = !standard && S_ISREG(st.st_mode);
         known &= regular;
         s->input_bytes += regular ? (uint64_t)st.st_size : 0;
         used += (size_t)snprintf(s->description + used, room - used, "%s:%lld ", name,
