@@ -34,8 +34,7 @@ void emb_ngram_bringer_clear(emb_ngram_bringer *b) {
     emb_ngram_reader_free(b->reader);
 }
 
-/* Room for `more` rows after those in use. */
-static embed_status make_room(emb_ngram_bringer *b, size_t more) {
+embed_status emb_ngram_bringer_reserve(emb_ngram_bringer *b, size_t more) {
     embed_status st = EMBED_OK;
     size_t need, bytes;
     EMB_TRY(emb_add(b->used, more, "rows of a batch", &need));
@@ -234,7 +233,7 @@ static void sort_out(emb_ngram_bringer *b, const emb_ngram_rowset *set, emb_ngra
 embed_status emb_ngram_bring(emb_ngram_bringer *b, const emb_ngram_rowset *set,
                              emb_ngram_stats *stats) {
     embed_status st = EMBED_OK;
-    EMB_TRY(make_room(b, set->n));
+    EMB_TRY(emb_ngram_bringer_reserve(b, set->n));
     stats->distinct_rows += set->n;
     sort_out(b, set, stats);
     EMB_TRY(take_places(b, set->rows, b->used));

@@ -33,6 +33,9 @@ typedef struct emb_ngram_bringer {
 void emb_ngram_bringer_init(emb_ngram_bringer *b, const emb_env *env, embed_table *table);
 void emb_ngram_bringer_clear(emb_ngram_bringer *b);
 
+/* Room for `more` rows after those in use. */
+embed_status emb_ngram_bringer_reserve(emb_ngram_bringer *b, size_t more);
+
 /* The set's rows come to stand in slots used .. used + set->n - 1, and `used` moves on. Vectors
  * that are already there may move in memory. */
 embed_status emb_ngram_bring(emb_ngram_bringer *b, const emb_ngram_rowset *set,

@@ -27,6 +27,20 @@ static uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Room for the projections of all rows that the bringer has room for. */
+static embed_status reserve_projected(emb_ngram_fetcher *f) {
+    const size_t capacity = f->bringer.capacity;
+    embed_status st = EMBED_OK;
+    size_t bytes;
+    if (f->table->projection == NULL || f->projected_capacity >= capacity)
+        return EMBED_OK;
+    EMB_TRY(emb_mul(capacity, f->projected_stride * sizeof(float), "rows", &bytes));
+    EMB_TRY(emb_realloc(&f->env, bytes, (void **)&f->projected));
+    f->projected_capacity = capacity;
+fail:
+    return st;
+}
+
 static embed_status make_exec(emb_ngram_fetcher *f) {
     embed_status st = EMBED_OK;
     f->exec.isa = f->table->isa;
@@ -50,8 +64,11 @@ embed_status emb_ngram_fetcher_create(emb_ngram_fetcher **out, const emb_env *en
     emb_ngram_rowset_init(&f->single, env);
     emb_ngram_bringer_init(&f->bringer, env, t);
     EMB_TRY(emb_ngram_rowset_reserve(&f->set, max_positions));
+    EMB_TRY(emb_ngram_bringer_reserve(
+        &f->bringer, max_positions < t->manifest.rows ? max_positions : (size_t)t->manifest.rows));
     if (t->projection != NULL)
         EMB_TRY(make_exec(f));
+    EMB_TRY(reserve_projected(f));
     *out = f;
     return EMBED_OK;
 fail:
@@ -122,16 +139,11 @@ static embed_status check_owners(emb_ngram_fetcher *f, const int32_t *ids, emb_n
 static embed_status project(emb_ngram_fetcher *f, const float **vectors, size_t *stride) {
     const emb_ngram_bringer *b = &f->bringer;
     embed_status st = EMBED_OK;
-    size_t bytes;
     *vectors = b->vectors;
     *stride = b->stride;
     if (f->table->projection == NULL || b->used == 0)
         return EMBED_OK;
-    if (f->projected_capacity < b->capacity) {
-        EMB_TRY(emb_mul(b->capacity, f->projected_stride * sizeof(float), "rows", &bytes));
-        EMB_TRY(emb_realloc(&f->env, bytes, (void **)&f->projected));
-        f->projected_capacity = b->capacity;
-    }
+    EMB_TRY(reserve_projected(f));
     const emb_gemm_group group = {
         .w = &f->table->projection->weight,
         .x = b->vectors,
