@@ -118,7 +118,7 @@ static void damaged_rows(void **state) {
     } ways[] = {
         {EMBED_TABLE_LAZY, 0}, {EMBED_TABLE_HUGE, 0}, {EMBED_TABLE_READ, EMBED_TABLE_IO_PREAD}};
     embed_model *model = test_open(tiny.dir);
-    for (size_t victim = 0; victim < TEXTS; victim += 9) {
+    for (size_t victim = 0; victim < TEXTS; victim += 16) {
         char good[300];
         (void)snprintf(good, sizeof good, "%s", make(&spec));
         const char *bad = make(&spec);
@@ -286,7 +286,8 @@ static void allocations_of_a_call(void **state) {
         for (long n = 1, failed = 1; failed; n++) {
             test_allocator a;
             embed_model *model = open_with(&a, 0);
-            embed_table *table = open_mode(model, path, mode, 0);
+            embed_table *table =
+                open_mode(model, path, mode, mode == EMBED_TABLE_READ ? EMBED_TABLE_IO_PREAD : 0);
             /* 40 tokens: texts longer than a batch make slots and fetchers grow */
             embed_context *ctx = test_context_with(model, table, 1, 40);
             assert_true(n < MAX_ALLOCATIONS);
