@@ -9,7 +9,7 @@
 #include "ngram/ngram_memory.h"
 #include "ngram/ngram_parts.h"
 
-#define TOUCH_AHEAD 3 /* rows whose cache lines are asked for while one is decoded */
+#define TOUCH_AHEAD 4 /* rows whose cache lines are asked for while one is decoded */
 #define DIRECT 4096u  /* reads start and end at multiples of this */
 
 void emb_ngram_bringer_init(emb_ngram_bringer *b, const emb_env *env, embed_table *t) {
