@@ -63,14 +63,11 @@ static embed_status warm_map(warming *w, const emb_ngram_part *part, uint64_t by
     return st;
 }
 
-static embed_status warm_cache(warming *w, uint64_t bytes) {
+static embed_status warm_cache(warming *w, uint64_t n) {
     embed_table *t = w->table;
-    const emb_ngram_layout *l = &t->manifest.layout;
     uint32_t rows[256];
     emb_ngram_fetcher *f = NULL;
     embed_status st = EMBED_OK;
-    uint64_t n = bytes / l->block_bytes * l->rows_per_block;
-    n = n < t->manifest.rows ? n : t->manifest.rows;
     EMB_TRY(emb_ngram_service_borrow(t->service, &f));
     for (uint64_t at = 0; at < n && st == EMBED_OK;) {
         uint32_t here = 0;
@@ -78,7 +75,7 @@ static embed_status warm_cache(warming *w, uint64_t bytes) {
             rows[here++] = (uint32_t)at++;
         st = emb_ngram_fetch_rows(f, rows, here, NULL, NULL, NULL);
         if (st == EMBED_OK)
-            st = tell(w, (uint64_t)here * l->block_bytes / l->rows_per_block);
+            st = tell(w, (uint64_t)here * t->manifest.layout.row_bytes);
     }
     emb_ngram_service_return(t->service, f);
 fail:
@@ -91,16 +88,18 @@ embed_status emb_ngram_warm(embed_table *t, uint64_t bytes, embed_job_fn report,
     for (int32_t i = 0; i < t->n_parts; i++)
         all += t->parts[i].payload_bytes;
     bytes = bytes == 0 || bytes > all ? all : bytes;
-    const int mapped = t->n_parts > 0 && t->parts[0].map != NULL && t->cipher == NULL;
+    const int mapped = t->n_parts > 0 && t->io == EMBED_TABLE_IO_WILLNEED && t->parts[0].clear;
+    uint64_t rows = bytes / t->manifest.layout.block_bytes * t->manifest.layout.rows_per_block;
     if (!mapped) {
-        const uint64_t room = emb_ngram_cache_rows(t->cache) / t->manifest.layout.rows_per_block *
-                              t->manifest.layout.block_bytes;
-        bytes = bytes < room ? bytes : room;
+        const uint64_t room = emb_ngram_cache_rows(t->cache);
+        rows = rows < t->manifest.rows ? rows : t->manifest.rows;
+        rows = rows < room ? rows : room;
+        bytes = rows * t->manifest.layout.row_bytes;
     }
     warming w = {t, report, user, {"warm", "bytes", 0, bytes, bytes, 0}};
     EMB_TRY(tell(&w, 0));
     if (!mapped)
-        return warm_cache(&w, bytes);
+        return warm_cache(&w, rows);
     for (int32_t i = 0; i < t->n_parts && bytes > 0; i++) {
         const uint64_t here = bytes < t->parts[i].payload_bytes ? bytes : t->parts[i].payload_bytes;
         EMB_TRY(warm_map(&w, &t->parts[i], here));
