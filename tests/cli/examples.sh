@@ -11,7 +11,7 @@ python=${5-}
 . "$here/check.sh"
 
 for example in quickstart similarity_matrix long_batch late_interaction token_ids small_vectors \
-    parallel_contexts expert_load ngram_table raii; do
+    parallel_contexts expert_load encode_with_table raii; do
     run 2 "$bin/$example"
     lines out 0
     lines err 1
@@ -65,13 +65,13 @@ printf '{"ids":[%s],"count":%d}\n' 20,21 9 21,22 8 20,21,22 7 >list.jsonl
 for derive in last mean; do
     run 0 "$bin/embed" ngram rows -m "$model" --derive $derive --fgrams list.jsonl -o rows.npy
     run 0 "$bin/embed" ngram build -m "$model" --fgrams list.jsonl --rows rows.npy -o $derive
-    run 0 "$bin/ngram_table" "$model" $derive "the sea" "a ship"
+    run 0 "$bin/encode_with_table" "$model" $derive "the sea" "a ship"
     lines out 3
     said out ": 3 n-grams of 2 to 3 tokens for bert"
     said out "tokens matched, 2 tokens: "
 done
-fails "EMBED_ERR_IO" "$bin/ngram_table" "$model" "$work/missing" a
-fails "EMBED_ERR_MISMATCH" "$bin/ngram_table" "$moe" last a
+fails "EMBED_ERR_IO" "$bin/encode_with_table" "$model" "$work/missing" a
+fails "EMBED_ERR_MISMATCH" "$bin/encode_with_table" "$moe" last a
 
 run 0 "$bin/raii" "$model" "the sea" "the sea"
 said out "1.000000"

@@ -1,6 +1,7 @@
-/* ngram_table: texts encoded with a table of n-gram vectors, and how much of them the table knew.
+/* encode_with_table: texts encoded with a table of n-gram vectors, and how much of them the table
+ * knew.
  *
- *     ngram_table MODEL_DIR TABLE_DIR TEXT...
+ *     encode_with_table MODEL_DIR TABLE_DIR TEXT...
  *     examples/ngram_quickstart.sh makes a table */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include "embed.h"
 
 static int fail(void) {
-    fprintf(stderr, "ngram_table: %s\n", embed_last_error());
+    fprintf(stderr, "encode_with_table: %s\n", embed_last_error());
     return 1;
 }
 
@@ -39,7 +40,7 @@ static int encode(embed_context *ctx, const embed_table_info *table, size_t dim,
 
 int main(int argc, char **argv) {
     if (argc < 4) {
-        fprintf(stderr, "usage: ngram_table MODEL_DIR TABLE_DIR TEXT...\n");
+        fprintf(stderr, "usage: encode_with_table MODEL_DIR TABLE_DIR TEXT...\n");
         return 2;
     }
     embed_model *model = NULL;
