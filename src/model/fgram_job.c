@@ -120,6 +120,58 @@ fail:
     return st;
 }
 
+/* Whether every n-gram can be computed and will be taken by a table, before hours go by. */
+static embed_status check_gram(const struct work *w, const uint64_t *special,
+                               const emb_ngram_fgram *g, uint64_t row) {
+    embed_status st = EMBED_OK;
+    const embed_model *m = w->job->model, *fgram = w->job->fgram;
+    const int32_t most = fgram != NULL ? fgram->config.pipeline.max_tokens : EMB_NGRAM_MAX_K;
+    uint64_t line;
+    int t = 0;
+    while (t < g->length && g->ids[t] < (uint64_t)m->weights.word.rows &&
+           (special[g->ids[t] / 64] >> g->ids[t] % 64 & 1) == 0)
+        t++;
+    if (t == g->length && g->length <= most)
+        return EMBED_OK;
+    EMB_TRY(emb_ngram_list_line(w->list, row, &line));
+    if (t == g->length)
+        return emb_fail(EMBED_ERR_FORMAT,
+                        "%s: line %llu: %d ids, but the f-gram model %s takes at most %d",
+                        w->job->list, (unsigned long long)line, g->length, fgram->name, most);
+    if (g->ids[t] >= (uint64_t)m->weights.word.rows)
+        return emb_fail(EMBED_ERR_FORMAT,
+                        "%s: line %llu: ids[%d]: expected an id below %lld, the vocabulary of %s, "
+                        "found %u",
+                        w->job->list, (unsigned long long)line, t, (long long)m->weights.word.rows,
+                        m->name, g->ids[t]);
+    return emb_fail(EMBED_ERR_FORMAT,
+                    "%s: line %llu: ids[%d]: %u is a special token, which takes no part in n-grams",
+                    w->job->list, (unsigned long long)line, t, g->ids[t]);
+fail:
+    return st;
+}
+
+static embed_status check_list(struct work *w, const emb_env *env) {
+    embed_status st = EMBED_OK;
+    emb_ngram_binding binding;
+    uint64_t *special = NULL;
+    EMB_TRY(emb_ngram_binding_to_check(w->job->model, &binding));
+    EMB_TRY(emb_new_array(env, (size_t)w->job->model->weights.word.rows / 64 + 1, sizeof *special,
+                          (void **)&special));
+    for (int32_t i = 0; i < binding.n_special; i++)
+        special[binding.special[i] / 64] |= (uint64_t)1 << binding.special[i] % 64;
+    for (uint64_t row = 0; row < w->total;) {
+        const size_t n = w->total - row < w->window ? (size_t)(w->total - row) : w->window;
+        EMB_TRY(emb_ngram_list_read(w->list, row, n, w->grams));
+        for (size_t i = 0; i < n; i++)
+            EMB_TRY(check_gram(w, special, &w->grams[i], row + i));
+        row += n;
+    }
+fail:
+    emb_free(env, special);
+    return st;
+}
+
 static embed_status check_finite(const struct work *w, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const float *row = w->rows + i * w->hidden;
@@ -185,6 +237,7 @@ embed_status emb_fgram_job_run(const emb_env *env, const emb_fgram_job *job) {
     EMB_TRY(identify(&w, identity));
     EMB_TRY(emb_new_array(env, w.window, sizeof *w.grams, (void **)&w.grams));
     EMB_TRY(emb_new_array(env, w.window, w.hidden * sizeof(float), (void **)&w.rows));
+    EMB_TRY(check_list(&w, env));
     EMB_TRY(emb_npy_sink_open(&w.sink, env, job->output, w.total, (uint32_t)w.hidden, identity,
                               job->resume, &w.done));
     EMB_TRY(run_all(&w, memory));

@@ -360,7 +360,10 @@ static void wrong_arguments(void **state) {
                "no/dir/w.npy.partial");
     test_write(dir, "beyond", "{\"ids\":[60,61]}\n{\"ids\":[60,256]}\n", -1);
     test_fails(embed_ngram_rows(main_model, fgram, at("beyond"), out, NULL), EMBED_ERR_FORMAT,
-               "f-gram 1: expected ids below 256");
+               "beyond: line 2: ids[1]: expected an id below 256");
+    test_write(dir, "special", "{\"ids\":[60,61]}\n\n{\"ids\":[60,61,2]}\n", -1);
+    test_fails(embed_ngram_rows(main_model, NULL, at("special"), out, NULL), EMBED_ERR_FORMAT,
+               "special: line 3: ids[2]: 2 is a special token");
     assert_true(!exists("w.npy") && !exists("w.npy.partial"));
     tiny_spec spec = tiny_spec_dense();
     spec.hidden = 64;
@@ -369,6 +372,15 @@ static void wrong_arguments(void **state) {
     embed_model *other = test_open(wide.dir);
     test_fails(embed_ngram_rows(main_model, other, list, out, NULL), EMBED_ERR_MISMATCH,
                "hidden width 64, but ");
+    embed_model_free(other);
+    tiny_model_remove(&wide);
+    spec = tiny_spec_dense();
+    spec.positions = 5;
+    tiny_model_make(&wide, &spec);
+    other = test_open(wide.dir);
+    test_write(dir, "long", "{\"ids\":[60,61,62,63,64]}\n{\"ids\":[60,61,62,63,64,65]}\n", -1);
+    test_fails(embed_ngram_rows(main_model, other, at("long"), out, NULL), EMBED_ERR_FORMAT,
+               "long: line 2: 6 ids, but the f-gram model ");
     embed_model_free(other);
     tiny_model_remove(&wide);
 }
