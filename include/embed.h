@@ -763,6 +763,34 @@ EMBED_API embed_status embed_table_verify(const char *path, embed_model *model,
                                           const embed_verify_params *params,
                                           embed_verify_result *result);
 
+typedef struct embed_compact_params {
+    size_t struct_size;
+    int32_t dtype;          /* of the rows: EMBED_F32, EMBED_F16, EMBED_BF16 or EMBED_I8; 0: as they
+                               are, then no bit of a vector changes */
+    uint32_t flags;         /* EMBED_TABLE_ALLOW_UNSAFE */
+    const char *access_log; /* lines {"row":n,"hits":n}, or a row number and perhaps its hits: rows
+                               come in the order of their hits, others after them as they were */
+    uint64_t drop_below;    /* leave out n-grams that occurred less often; 0: none */
+    double load;            /* as embed_build_params */
+    uint64_t part_bytes;
+    const char *created;
+    const char *key_path; /* of an encrypted input, */
+    embed_key_fn key;     /* or a callback; the output is encrypted with it too, */
+    void *key_user;
+    const char *new_key_path; /* unless there is another for it, */
+    embed_key_fn new_key;
+    void *new_key_user;
+    int32_t decrypt; /* or it is to be in clear: 1 */
+    int32_t reserved;
+    embed_job job;
+} embed_compact_params;
+
+/* Write a new version of a table: re-ordered, trimmed or of another type. It names the old one as
+ * its parent. Where n-grams are left out, longer ones that end in them still match. Errors  as
+ * embed_table_open and embed_ngram_build; _FORMAT naming a line of the log */
+EMBED_API embed_status embed_table_compact(const char *input, const char *output,
+                                           const embed_compact_params *params);
+
 /* ------------------------------------------------------------------------- versions of a table */
 /* A store is a directory of versions, v000001, v000002 ..., with a link `current` to the one in
  * use. embed_table_open of a store opens that one; whoever has another open keeps it. */

@@ -11,6 +11,7 @@ int ngram_select(int argc, char **argv);
 int ngram_rows(int argc, char **argv);
 int ngram_build(int argc, char **argv);
 int ngram_verify(int argc, char **argv);
+int ngram_compact(int argc, char **argv);
 int ngram_publish(int argc, char **argv);
 int ngram_rollback(int argc, char **argv);
 int ngram_versions(int argc, char **argv);

@@ -2,6 +2,7 @@
 #include "model/ngram_binding.h"
 #include "ngram/ngram_builder.h"
 #include "ngram/ngram_check.h"
+#include "ngram/ngram_remake.h"
 #include "ngram/ngram_store.h"
 
 static embed_status missing(const char *what) {
@@ -121,6 +122,26 @@ embed_status embed_table_versions(const char *store, embed_store_version *versio
     *n = 0;
     EMB_TRY(emb_env_init(&env, NULL, NULL, NULL));
     EMB_TRY(emb_ngram_store_list(&env, store, versions, cap, n));
+fail:
+    return st;
+}
+
+embed_status embed_table_compact(const char *input, const char *output,
+                                 const embed_compact_params *params) {
+    embed_status st = EMBED_OK;
+    embed_compact_params p;
+    emb_env env;
+    if (is_empty(input) || is_empty(output))
+        return missing(is_empty(input) ? "input" : "output");
+    EMB_TRY(emb_params_read(&p, sizeof p, params, "embed_compact_params"));
+    EMB_TRY(check_job(&p.job));
+    if (p.flags & ~EMBED_TABLE_ALLOW_UNSAFE || p.reserved != 0)
+        return emb_fail(EMBED_ERR_ABI, "embed_compact_params: unknown flags 0x%x or reserved %d",
+                        (unsigned)p.flags, p.reserved);
+    if (p.dtype != 0)
+        EMB_TRY(check_dtype(p.dtype));
+    EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
+    EMB_TRY(emb_ngram_remake(&env, input, output, &p));
 fail:
     return st;
 }

@@ -83,6 +83,17 @@ static void encode_vector(const emb_ngram_layout *l, const float *v, float scale
     }
 }
 
+/* greatest / 127, no subnormal number, which would lose bits; of several whose greatest product is
+ * the same the least, so that encoding a decoded row gives the same bytes again. */
+static float scale_of(float greatest) {
+    float scale = fmaxf(greatest / 127, 0x1p-126f);
+    const float product = scale * 127;
+    for (float less = nextafterf(scale, 0); less >= 0x1p-126f && less * 127 == product;
+         less = nextafterf(scale, 0))
+        scale = less;
+    return scale;
+}
+
 embed_status emb_ngram_row_encode(const emb_ngram_layout *l, const uint32_t ids[EMB_NGRAM_MAX_K],
                                   int32_t length, uint32_t count, const float *vector,
                                   unsigned char *row) {
@@ -99,7 +110,7 @@ embed_status emb_ngram_row_encode(const emb_ngram_layout *l, const uint32_t ids[
     emb_ngram_row_header h = {.scale = 1, .length = (uint8_t)length, .count = count};
     memcpy(h.ids, ids, (size_t)length * sizeof h.ids[0]);
     if (l->dtype == EMBED_I8 && greatest > 0)
-        h.scale = fmaxf(greatest / 127, 0x1p-126f); /* no subnormal scale: it would lose bits */
+        h.scale = scale_of(greatest);
     memset(row, 0, l->row_bytes);
     encode_vector(l, vector, h.scale, row + HEADER);
     memcpy(row, &h, HEADER);
