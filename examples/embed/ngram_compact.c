@@ -70,7 +70,7 @@ int ngram_compact(int argc, char **argv) {
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0]) : EXIT_USAGE;
     if (s.output == NULL)
-        return tool_usage(argv[0], "-o is required");
+        return tool_usage(argv[0], "-o TABLE is missing: the directory to write");
     if (p->decrypt && p->new_key_path != NULL)
         return tool_usage(argv[0], "--encrypt and --decrypt exclude each other");
     return compact(argv[0], &s, argv[first]);
