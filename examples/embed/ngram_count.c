@@ -67,11 +67,11 @@ static int add_file(const char *who, const settings *s, embed_ngram_counter *cou
             s->input.ids
                 ? embed_ngram_counter_add_ids(counter, piece->tokens + from, piece->n - from)
                 : embed_ngram_counter_add(counter, piece->texts + from, piece->n - from);
-        if (st != EMBED_OK && st != EMBED_ERR_CANCELLED)
-            code = tool_fail(who, "%s: lines %llu to %llu, of which text 0 is line %llu: %s",
-                             reader.name, (unsigned long long)piece->lines[from],
-                             (unsigned long long)piece->lines[piece->n - 1],
+        if (st == EMBED_ERR_ARG || st == EMBED_ERR_UTF8)
+            code = tool_fail(who, "%s: of the texts from line %llu on: %s", reader.name,
                              (unsigned long long)piece->lines[from], embed_last_error());
+        else if (st != EMBED_OK && st != EMBED_ERR_CANCELLED)
+            code = tool_fail(who, "%s", embed_last_error());
         else if (st != EMBED_OK)
             code = EXIT_FAILED;
     }
@@ -161,6 +161,8 @@ static int count(const char *who, settings *s) {
         code = job_end(&s->run, embed_ngram_counter_finish(counter, &result));
     if (code == EXIT_OK)
         code = s->json ? print_json(who, s, &result) : print_summary(who, s, &result);
+    if (interrupt_seen() && counter)
+        fprintf(stderr, "%s: stopped; go on with --resume\n", who);
     embed_ngram_counter_free(counter);
     embed_model_free(model);
     free(s->description);

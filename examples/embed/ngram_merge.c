@@ -40,12 +40,16 @@ int ngram_merge(int argc, char **argv) {
         "Sums files of `embed ngram count` with one tokenizer and K, of texts that are not "
         "shared.\n"
         "N-grams below a part's own --min-count are missing from the sums: count parts with\n"
-        "--min-count 1 where that matters, and give `embed ngram select` the real one.",
+        "--min-count 1 where that matters, and give `embed ngram select` the real one. One thread\n"
+        "and no temporary files are used, and a killed run starts afresh: it reads its input once.",
         "  embed ngram merge -o corpus.counts part1.counts part2.counts\n"
         "  embed ngram merge -S 4GiB -o all.counts shards/*.counts\n",
         1,
         -1};
     const option_spec table[] = {OPTION_MEMORY(run.memory),
+                                 OPTION_TEMP(run.temp),
+                                 OPTION_THREADS(run.threads),
+                                 OPTION_RESUME(run.resume),
                                  OPTION_PROGRESS(run.progress),
                                  {"output", "output", "COUNTS", "file to write (required)", &output,
                                   NULL, OPTION_TEXT, 0, 0, 'o'},

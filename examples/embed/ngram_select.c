@@ -147,7 +147,10 @@ int ngram_select(int argc, char **argv) {
         "COUNTS [OPTION]... --top N|--min-count C|--bytes SIZE -o LIST",
         "Writes the list of n-grams that get a row: the most frequent ones of all lengths "
         "together,\n"
-        "the shorter first where counts are equal, so that every suffix of one stands before it.",
+        "the shorter first where counts are equal, so that every suffix of one stands before it. "
+        "One\n"
+        "thread and no temporary files are used: with little memory the counts are read several\n"
+        "times. A killed run starts afresh.",
         "  embed ngram select corpus.counts --top 1M -o list.jsonl\n"
         "  embed ngram select corpus.counts --bytes 8GiB --dtype f16 -o list.jsonl\n",
         1,
@@ -170,6 +173,9 @@ int ngram_select(int argc, char **argv) {
         {"table", "width", "W", "floats of a row (as the model that counted)", &p->width, NULL,
          OPTION_COUNT, 1, 65536, 0},
         OPTION_MEMORY(s.run.memory),
+        OPTION_TEMP(s.run.temp),
+        OPTION_THREADS(s.run.threads),
+        OPTION_RESUME(s.run.resume),
         OPTION_PROGRESS(s.run.progress),
         {"output", "output", "LIST", "file to write, JSON lines (required)", &s.output, NULL,
          OPTION_TEXT, 0, 0, 'o'},

@@ -15,6 +15,7 @@
 /* Neighbouring texts: the work of one task. */
 typedef struct group {
     size_t first, n; /* texts of the call */
+    uint64_t bytes;  /* of input, about */
     uint32_t *positions;
     size_t used, capacity;
     embed_status status;
@@ -164,8 +165,9 @@ static void run_group(void *arg, size_t task, int thread) {
     }
 }
 
+/* With the end of its line; an id takes some 5 bytes as text and never more than 12. */
 static size_t item_bytes(const embed_ngram_counter *c, size_t i) {
-    return 1 + (c->ids != NULL ? c->ids[i].len * sizeof(int32_t) : c->texts[i].len);
+    return 1 + (c->ids != NULL ? c->ids[i].len * 5 : c->texts[i].len);
 }
 
 /* The next texts, some window of bytes, shared out to the groups; returns how many groups. */
@@ -179,6 +181,7 @@ static size_t share_out(embed_ngram_counter *c, size_t *next, size_t n) {
         while (*next < n && bytes < each)
             bytes += item_bytes(c, (*next)++);
         g->n = *next - g->first;
+        g->bytes = bytes;
         window += bytes;
     }
     return groups;
@@ -195,7 +198,7 @@ static embed_status add_all(embed_ngram_counter *c, size_t n) {
                 return emb_fail(c->groups[i].status, "%s", c->groups[i].message);
         for (size_t i = 0; i < groups; i++)
             EMB_TRY(emb_ngram_counter_append(c->counter, c->groups[i].positions, c->groups[i].used,
-                                             c->groups[i].n));
+                                             c->groups[i].n, c->groups[i].bytes));
     }
 fail:
     return st;

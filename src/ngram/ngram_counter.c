@@ -28,6 +28,7 @@ struct emb_ngram_counter {
     char *tokens_path;
     int tokens_fd;
     uint64_t texts, tokens, positions; /* appended, durable or not */
+    uint64_t run_tokens, run_bytes;    /* appended by this run */
     double started, saved;             /* seconds */
     /* The scan at work. */
     emb_counts_cursor shorter; /* over the section of the (n-1)-grams, to spell out prefixes */
@@ -49,6 +50,10 @@ uint64_t emb_ngram_counter_least_memory(int32_t threads) {
     return LEAST_MEMORY + LEAST_PER_THREAD * (uint64_t)threads;
 }
 
+static embed_status stopped_by_caller(void) {
+    return emb_fail(EMBED_ERR_CANCELLED, "counting was stopped; it can be resumed");
+}
+
 static embed_status report(emb_ngram_counter *c, const char *phase, uint64_t done, uint64_t total) {
     if (c->params.report == NULL)
         return EMBED_OK;
@@ -57,9 +62,7 @@ static embed_status report(emb_ngram_counter *c, const char *phase, uint64_t don
     r.unit = "tokens";
     r.done = done;
     r.total = total;
-    return c->params.report(c->params.user, &r) == 0
-               ? EMBED_OK
-               : emb_fail(EMBED_ERR_CANCELLED, "counting was stopped; it can be resumed");
+    return c->params.report(c->params.user, &r) == 0 ? EMBED_OK : stopped_by_caller();
 }
 
 /* ------------------------------------------------------------------------------------- opening */
@@ -222,24 +225,45 @@ static embed_status save_tokens(emb_ngram_counter *c, int complete) {
     return st;
 }
 
+/* How many tokens the whole input has, judged by what of it there was until now; 0: not known. */
+static uint64_t expected_tokens(const emb_ngram_counter *c) {
+    if (c->params.input_bytes == 0 || c->run_bytes == 0)
+        return 0;
+    const double each = (double)c->run_tokens / (double)c->run_bytes;
+    const double all = each * (double)c->params.input_bytes;
+    return all > (double)c->tokens ? (uint64_t)all : c->tokens;
+}
+
+static embed_status write_positions(emb_ngram_counter *c, const uint32_t *positions, size_t n) {
+    const embed_status st = emb_durable_write_at(c->tokens_fd, positions, n * sizeof *positions,
+                                                 c->positions * sizeof *positions, c->tokens_path);
+    if (st != EMBED_OK)
+        return st;
+    const uint64_t before = c->tokens;
+    for (size_t i = 0; i < n; i++)
+        c->tokens += positions[i] < EMB_NGRAM_BREAK;
+    c->run_tokens += c->tokens - before;
+    c->positions += n;
+    return EMBED_OK;
+}
+
 embed_status emb_ngram_counter_append(emb_ngram_counter *c, const uint32_t *positions, size_t n,
-                                      uint64_t texts) {
+                                      uint64_t texts, uint64_t bytes) {
     embed_status st = EMBED_OK;
     if (c->state.complete)
         return EMBED_OK;
-    EMB_TRY(emb_durable_write_at(c->tokens_fd, positions, n * sizeof *positions,
-                                 c->positions * sizeof *positions, c->tokens_path));
-    for (size_t i = 0; i < n; i++)
-        c->tokens += positions[i] < EMB_NGRAM_BREAK;
-    c->positions += n;
+    EMB_TRY(write_positions(c, positions, n));
     c->texts += texts;
+    c->run_bytes += bytes;
     if (c->params.identity.with_documents && c->texts >= UINT32_MAX)
         return emb_fail(EMBED_ERR_UNSUPPORTED, "documents can be counted up to %u texts only",
                         UINT32_MAX - 1);
-    EMB_TRY(report(c, "tokenise", c->tokens, 0));
-    if (now() - c->saved >= c->params.save_seconds ||
+    const int stopped = report(c, "tokenise", c->tokens, expected_tokens(c)) != EMBED_OK;
+    if (stopped || now() - c->saved >= c->params.save_seconds ||
         c->positions - c->state.positions >= SAVE_POSITIONS)
         EMB_TRY(save_tokens(c, 0));
+    if (stopped)
+        st = stopped_by_caller();
 fail:
     return st;
 }

@@ -65,10 +65,10 @@ emb_pool *emb_ngram_counter_pool(emb_ngram_counter *c);
 /* Texts that are already safe, or all of them if the input was complete (*complete = 1). */
 uint64_t emb_ngram_counter_texts(const emb_ngram_counter *c, int *complete);
 
-/* Append n positions that end `texts` texts; the last of them is EMB_NGRAM_END. Ignored once the
- * input is complete. */
+/* Append n positions that end `texts` texts; the last of them is EMB_NGRAM_END. bytes: of the input
+ * that they were, for the estimate of what is left. Ignored once the input is complete. */
 embed_status emb_ngram_counter_append(emb_ngram_counter *c, const uint32_t *positions, size_t n,
-                                      uint64_t texts);
+                                      uint64_t texts, uint64_t bytes);
 /* Count all lengths and publish the output; the work directory is removed. */
 embed_status emb_ngram_counter_finish(emb_ngram_counter *c, emb_ngram_counter_result *result);
 

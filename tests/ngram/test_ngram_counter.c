@@ -143,7 +143,7 @@ static void begin(const emb_ngram_counter_params *p, const uint32_t *stream, siz
     emb_ngram_counter *c;
     now.save_seconds = 0;
     assert_int_equal(emb_ngram_counter_create(&c, &env, &now), EMBED_OK);
-    assert_int_equal(emb_ngram_counter_append(c, stream, n, 1), EMBED_OK);
+    assert_int_equal(emb_ngram_counter_append(c, stream, n, 1, 0), EMBED_OK);
     emb_ngram_counter_free(c);
 }
 

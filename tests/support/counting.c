@@ -44,7 +44,7 @@ embed_status counting_run(const emb_env *env, const emb_ngram_counter_params *pa
         uint64_t texts = 0;
         for (; at < n && texts < 300; texts++)
             at = text_end(positions, n, at);
-        EMB_TRY(emb_ngram_counter_append(c, positions + from, at - from, texts));
+        EMB_TRY(emb_ngram_counter_append(c, positions + from, at - from, texts, at - from));
     }
     EMB_TRY(emb_ngram_counter_finish(c, result != NULL ? result : &own));
 fail:
