@@ -1,7 +1,7 @@
+#define _GNU_SOURCE /* what liburing.h takes for granted */
 #include "raw_uring.h"
 
 #if defined(EMBED_HAVE_URING)
-#define _GNU_SOURCE /* what liburing.h takes for granted */
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
