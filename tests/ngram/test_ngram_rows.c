@@ -2,6 +2,7 @@
  * and interruptions; what does not fit is refused; nothing half-written stays under the output's
  * name. */
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -250,6 +251,37 @@ static void killed_and_resumed(void **state) {
     check_output("k.npy");
 }
 
+/* A file that may not grow, as on a full disk: a message, nothing under the output's name, and what
+ * was written is gone on from. */
+static void full_disk(void **state) {
+    (void)state;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct rlimit limit = {100000, 100000};
+        struct stop s = {.after = N + 1};
+        const embed_rows_params p = stopping(&s, 0);
+        embed_model *a, *b;
+        if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
+            embed_model_open(&a, main_tiny.dir, NULL) != EMBED_OK ||
+            embed_model_open(&b, fgram_tiny.dir, NULL) != EMBED_OK)
+            _exit(2);
+        _exit(embed_ngram_rows(a, b, at("list"), at("l.npy"), &p) == EMBED_ERR_IO &&
+                      strstr(embed_last_error(), "l.npy.partial: cannot write") != NULL
+                  ? 0
+                  : 3);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_true(exists("l.npy.partial") && !exists("l.npy"));
+    struct stop s = {.after = N + 1};
+    const embed_rows_params p = stopping(&s, 1);
+    TEST_OK(embed_ngram_rows(main_model, fgram, at("list"), at("l.npy"), &p));
+    check_output("l.npy");
+}
+
 /* Damage to what a stopped run left: afresh, or from the older note; the bytes are the same. */
 static void damaged_leftovers(void **state) {
     (void)state;
@@ -420,11 +452,17 @@ static void allocations_that_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_the_list),      cmocka_unit_test(threads_and_batches),
-        cmocka_unit_test(cancelled_and_resumed), cmocka_unit_test(killed_and_resumed),
-        cmocka_unit_test(damaged_leftovers),     cmocka_unit_test(derived_rows),
-        cmocka_unit_test(rows_from_elsewhere),   cmocka_unit_test(wrong_arguments),
-        cmocka_unit_test(no_ngrams_at_all),      cmocka_unit_test(allocations_that_fail),
+        cmocka_unit_test(rows_of_the_list),
+        cmocka_unit_test(threads_and_batches),
+        cmocka_unit_test(cancelled_and_resumed),
+        cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(full_disk),
+        cmocka_unit_test(damaged_leftovers),
+        cmocka_unit_test(derived_rows),
+        cmocka_unit_test(rows_from_elsewhere),
+        cmocka_unit_test(wrong_arguments),
+        cmocka_unit_test(no_ngrams_at_all),
+        cmocka_unit_test(allocations_that_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
