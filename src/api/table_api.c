@@ -242,23 +242,19 @@ static void name_ngram(const emb_ngram_row_header *h, embed_ngram *out) {
 /* One step of a long list. */
 typedef struct step {
     uint32_t rows[EMB_NGRAM_FETCH_ROWS];
-    const float *vectors[EMB_NGRAM_FETCH_ROWS];
     const emb_ngram_row_header *headers[EMB_NGRAM_FETCH_ROWS];
 } step;
 
 static embed_status fetch_step(emb_ngram_fetcher *f, step *s, const int64_t *rows, size_t n,
-                               size_t width, float *out, embed_ngram *ngrams) {
+                               float *out, embed_ngram *ngrams) {
     for (size_t i = 0; i < n; i++)
         s->rows[i] = rows[i] < 0 ? EMB_NGRAM_NO_ROW : (uint32_t)rows[i];
-    const embed_status st = emb_ngram_fetch_rows(f, s->rows, n, s->vectors, s->headers, NULL);
-    for (size_t i = 0; i < n && st == EMBED_OK; i++) {
-        if (out != NULL && s->vectors[i] != NULL)
-            memcpy(out + i * width, s->vectors[i], width * sizeof *out);
-        else if (out != NULL)
-            memset(out + i * width, 0, width * sizeof *out);
+    const embed_status st = out != NULL
+                                ? emb_ngram_fetch_into(f, s->rows, n, out, s->headers, NULL)
+                                : emb_ngram_fetch_rows(f, s->rows, n, NULL, s->headers, NULL);
+    for (size_t i = 0; i < n && st == EMBED_OK; i++)
         if (ngrams != NULL)
             name_ngram(s->headers[i], &ngrams[i]);
-    }
     return st;
 }
 
@@ -280,7 +276,7 @@ embed_status embed_table_fetch(embed_table *table, const int64_t *rows, size_t n
     EMB_TRY(emb_ngram_service_borrow(table->service, &f));
     for (size_t at = 0; at < n && st == EMBED_OK; at += EMB_NGRAM_FETCH_ROWS)
         st = fetch_step(f, s, rows + at,
-                        n - at < EMB_NGRAM_FETCH_ROWS ? n - at : EMB_NGRAM_FETCH_ROWS, width,
+                        n - at < EMB_NGRAM_FETCH_ROWS ? n - at : EMB_NGRAM_FETCH_ROWS,
                         out != NULL ? out + at * width : NULL, ngrams != NULL ? ngrams + at : NULL);
     emb_ngram_service_return(table->service, f);
 fail:

@@ -7,7 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FEW_FAULTS 1      /* in a step: not worth a system call for every row */
+#define FEW_FAULTS 1 /* in a step: not worth a system call for every row */
+#define SAMPLES 16
+#define MOST_PAGES 512
 #define HOT_SECONDS 10e-6 /* a row, asked for and decoded from memory; no disk is as fast */
 
 static double now_seconds(void) {
@@ -57,13 +59,35 @@ static void ask(const emb_ngram_place *places, size_t n, size_t bytes) {
     }
 }
 
+/* Whether the pages of a few rows, evenly taken, are all in memory. */
+static int looks_hot(const emb_ngram_place *places, size_t n, size_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    unsigned char seen[MOST_PAGES];
+    for (size_t k = 0; k < SAMPLES; k++) {
+        const uintptr_t at = (uintptr_t)places[k * n / SAMPLES].bytes;
+        const uintptr_t from = at & ~(page - 1), to = (at + bytes + page - 1) & ~(page - 1);
+        const size_t pages = (to - from) / page < MOST_PAGES ? (to - from) / page : MOST_PAGES;
+        if (mincore((void *)from, pages * page, seen) != 0)
+            return 0;
+        for (size_t i = 0; i < pages; i++)
+            if ((seen[i] & 1) == 0)
+                return 0;
+    }
+    return 1;
+}
+
 void emb_ngram_advice_step(emb_ngram_advice *a, const emb_ngram_place *places, size_t at, size_t n,
                            size_t bytes) {
-    if (!a->cold && at > 0) {
+    if (at == 0) {
+        a->sampled = a->cold && !a->mistaken && n > 0 && looks_hot(places, n, bytes);
+        if (a->sampled)
+            a->cold = 0;
+    } else if (!a->cold) {
         long faults, blocks;
         look(a, &faults, &blocks);
         if (faults > FEW_FAULTS) {
             a->cold = 1;
+            a->mistaken |= a->sampled;
             a->started = 0; /* this batch proves nothing */
         }
     }

@@ -18,6 +18,8 @@ typedef struct emb_ngram_place {
 
 typedef struct emb_ngram_advice {
     int cold;
+    int sampled;  /* this batch counts as hot because a few of its rows were in memory */
+    int mistaken; /* that was wrong once (mincore does not tell everybody): not asked again */
     long faults, blocks; /* this thread's counters when last looked at */
     double started;
     size_t asked; /* places before this one are asked for */

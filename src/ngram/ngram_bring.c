@@ -34,15 +34,25 @@ void emb_ngram_bringer_clear(emb_ngram_bringer *b) {
     emb_ngram_reader_free(b->reader);
 }
 
+static embed_status make_vectors(emb_ngram_bringer *b) {
+    embed_status st = EMBED_OK;
+    size_t bytes;
+    if (b->targets != NULL || b->vector_capacity >= b->capacity)
+        return EMBED_OK;
+    EMB_TRY(emb_mul(b->capacity, b->stride * sizeof(float), "rows of a batch", &bytes));
+    EMB_TRY(emb_realloc(&b->env, bytes, (void **)&b->vectors));
+    b->vector_capacity = b->capacity;
+fail:
+    return st;
+}
+
 embed_status emb_ngram_bringer_reserve(emb_ngram_bringer *b, size_t more) {
     embed_status st = EMBED_OK;
-    size_t need, bytes;
+    size_t need;
     EMB_TRY(emb_add(b->used, more, "rows of a batch", &need));
     if (need <= b->capacity)
-        return EMBED_OK;
+        return make_vectors(b);
     EMB_TRY(emb_add(need, need / 8 + 16, "rows of a batch", &need)); /* batches differ a little */
-    EMB_TRY(emb_mul(need, b->stride * sizeof(float), "rows of a batch", &bytes));
-    EMB_TRY(emb_realloc(&b->env, bytes, (void **)&b->vectors));
     EMB_TRY(emb_realloc(&b->env, need * sizeof *b->headers, (void **)&b->headers));
     EMB_TRY(emb_realloc(&b->env, need * sizeof *b->places, (void **)&b->places));
     EMB_TRY(emb_realloc(&b->env, need * sizeof *b->misses, (void **)&b->misses));
@@ -51,11 +61,16 @@ embed_status emb_ngram_bringer_reserve(emb_ngram_bringer *b, size_t more) {
     if (b->block == NULL)
         EMB_TRY(emb_alloc(&b->env, b->table->manifest.layout.block_bytes, (void **)&b->block));
     b->capacity = need;
+    EMB_TRY(make_vectors(b));
 fail:
     return st;
 }
 
 /* ------------------------------------------------------------------------------ taking one row */
+
+static float *vector_of(const emb_ngram_bringer *b, size_t slot) {
+    return b->targets != NULL ? b->targets[slot] : b->vectors + slot * b->stride;
+}
 
 static embed_status refuse_row(const embed_table *t, uint32_t row) {
     uint32_t part = 0;
@@ -77,8 +92,7 @@ static embed_status take_row(emb_ngram_bringer *b, uint32_t row, size_t slot,
     if (!known && emb_ngram_row_check(l, bytes, NULL, 0) != EMB_NGRAM_ROW_GOOD)
         return refuse_row(t, row);
     memcpy(h, bytes, sizeof *h);
-    emb_row_decode(t->isa, b->vectors + slot * b->stride, bytes + sizeof *h, l->width, l->dtype,
-                   h->scale);
+    emb_row_decode(t->isa, vector_of(b, slot), bytes + sizeof *h, l->width, l->dtype, h->scale);
     return EMBED_OK;
 }
 
@@ -153,7 +167,7 @@ static embed_status take_span(void *arg, size_t i, unsigned char *bytes) {
         EMB_TRY(take_row(b, miss->row, miss->slot, bytes + (miss->at - s->skip), 0));
         if (t->cache != NULL)
             emb_ngram_cache_put(t->cache, miss->row, &b->headers[miss->slot],
-                                b->vectors + miss->slot * b->stride);
+                                vector_of(b, miss->slot));
     }
 fail:
     return st;
@@ -220,8 +234,8 @@ static void sort_out(emb_ngram_bringer *b, const emb_ngram_rowset *set, emb_ngra
         else if (by_map && part->clear)
             b->places[b->n_places++] =
                 (emb_ngram_place){part->map + EMB_NGRAM_FILE_HEADER_BYTES + offset, slot};
-        else if (t->cache != NULL && emb_ngram_cache_get(t->cache, row, &b->headers[slot],
-                                                         b->vectors + slot * b->stride))
+        else if (t->cache != NULL &&
+                 emb_ngram_cache_get(t->cache, row, &b->headers[slot], vector_of(b, slot)))
             stats->cache_hits++;
         else {
             b->misses[b->n_misses++] = (emb_ngram_miss){row, at, slot};

@@ -17,9 +17,10 @@ typedef struct emb_ngram_miss {
 typedef struct emb_ngram_bringer {
     emb_env env;
     embed_table *table;
-    float *vectors;                /* [capacity, stride] */
+    float *vectors;                /* [vector_capacity, stride] */
     emb_ngram_row_header *headers; /* [capacity] */
-    size_t stride, capacity, used;
+    float *const *targets;         /* where the vector of each slot goes instead, or NULL */
+    size_t stride, capacity, vector_capacity, used;
     emb_ngram_place *places; /* rows in memory */
     emb_ngram_miss *misses;  /* rows to be read */
     emb_ngram_span *spans; /* pieces of files that hold them; first_miss[i] the first row of each */

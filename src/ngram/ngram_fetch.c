@@ -19,6 +19,8 @@ struct emb_ngram_fetcher {
     emb_exec exec;    /* for the projection; no pool without one */
     float *projected; /* [capacity, hidden stride] */
     size_t projected_stride, projected_capacity;
+    float **targets; /* of _into, by slot */
+    size_t target_capacity;
 };
 
 static uint64_t now_ns(void) {
@@ -86,6 +88,7 @@ void emb_ngram_fetcher_free(emb_ngram_fetcher *f) {
     emb_pool_free(f->exec.pool);
     emb_free(&env, f->exec.scratch);
     emb_free(&env, f->projected);
+    emb_free(&env, f->targets);
     emb_free(&env, f);
 }
 
@@ -205,6 +208,53 @@ embed_status emb_ngram_fetch_rows(emb_ngram_fetcher *f, const uint32_t *rows, si
         if (headers != NULL)
             headers[i] = slot == EMB_NGRAM_NO_SLOT ? NULL : &b->headers[slot];
     }
+    count(f, &here, start, stats);
+fail:
+    return st;
+}
+
+/* Each slot's vector goes to the first place that asks for it. */
+static embed_status aim(emb_ngram_fetcher *f, float *out) {
+    const emb_ngram_rowset *set = &f->set;
+    const size_t width = (size_t)f->table->manifest.layout.width;
+    const embed_status st = emb_grow(&f->env, (void **)&f->targets, &f->target_capacity,
+                                     set->positions, sizeof *f->targets);
+    if (st != EMBED_OK)
+        return st;
+    for (size_t i = set->positions; i-- > 0;)
+        if (set->slots[i] != EMB_NGRAM_NO_SLOT)
+            f->targets[set->slots[i]] = out + i * width;
+    return EMBED_OK;
+}
+
+static void copy_rest(const emb_ngram_fetcher *f, float *out) {
+    const emb_ngram_rowset *set = &f->set;
+    const size_t width = (size_t)f->table->manifest.layout.width;
+    for (size_t i = 0; i < set->positions; i++) {
+        float *to = out + i * width;
+        if (set->slots[i] == EMB_NGRAM_NO_SLOT)
+            memset(to, 0, width * sizeof *to);
+        else if (f->targets[set->slots[i]] != to)
+            memcpy(to, f->targets[set->slots[i]], width * sizeof *to);
+    }
+}
+
+embed_status emb_ngram_fetch_into(emb_ngram_fetcher *f, const uint32_t *rows, size_t n, float *out,
+                                  const emb_ngram_row_header **headers, emb_ngram_stats *stats) {
+    embed_status st = EMBED_OK;
+    emb_ngram_stats here = {0};
+    const uint64_t start = now_ns();
+    f->bringer.used = 0;
+    EMB_TRY(emb_ngram_rowset_take(&f->set, f->table, rows, n));
+    EMB_TRY(aim(f, out));
+    f->bringer.targets = f->targets;
+    st = emb_ngram_bring(&f->bringer, &f->set, &here);
+    f->bringer.targets = NULL;
+    EMB_TRY(st);
+    copy_rest(f, out);
+    for (size_t i = 0; i < n && headers != NULL; i++)
+        headers[i] =
+            f->set.slots[i] == EMB_NGRAM_NO_SLOT ? NULL : &f->bringer.headers[f->set.slots[i]];
     count(f, &here, start, stats);
 fail:
     return st;

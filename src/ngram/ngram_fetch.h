@@ -31,4 +31,9 @@ embed_status emb_ngram_fetch_rows(emb_ngram_fetcher *fetcher, const uint32_t *ro
                                   const float **vectors, const emb_ngram_row_header **headers,
                                   emb_ngram_stats *stats);
 
+/* The same straight into out [n, width]; EMB_NGRAM_NO_ROW: zeros. */
+embed_status emb_ngram_fetch_into(emb_ngram_fetcher *fetcher, const uint32_t *rows, size_t n,
+                                  float *out, const emb_ngram_row_header **headers,
+                                  emb_ngram_stats *stats);
+
 #endif

@@ -7,8 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEPTH 32           /* reads in flight, each in a thread of its own */
-#define STACK (256u << 10) /* they do nothing but call pread */
+#define THREADS 16         /* reads in flight */
+#define DEPTH 64           /* requests that are waiting, in flight or done: no thread runs dry */
+#define TOGETHER 16        /* results for which the caller is woken */
+#define STACK (256u << 10) /* threads do nothing but call pread */
 
 /* Slots on their way: first in, first out. */
 typedef struct fifo {
@@ -24,9 +26,11 @@ typedef struct pool_queue {
     emb_ngram_request requests[DEPTH];
     int32_t results[DEPTH];
     fifo todo, done;
-    pthread_t threads[DEPTH];
+    uint32_t reading; /* requests that threads are at */
+    uint32_t idle;    /* threads that sleep */
+    pthread_t threads[THREADS];
     uint32_t started;
-    int stop;
+    int waiting, stop;
 } pool_queue;
 
 static void push(fifo *f, uint32_t slot) {
@@ -40,15 +44,23 @@ static uint32_t pop(fifo *f) {
     return slot;
 }
 
+/* A few results at once are cheaper than a switch of threads for each. */
+static int enough(const pool_queue *p) {
+    return p->done.n >= TOGETHER || (p->done.n > 0 && p->todo.n + p->reading == 0);
+}
+
 static void *pool_main(void *arg) {
     pool_queue *p = arg;
     (void)pthread_mutex_lock(&p->lock);
     for (;;) {
+        p->idle++;
         while (p->todo.n == 0 && !p->stop)
             (void)pthread_cond_wait(&p->work, &p->lock);
+        p->idle--;
         if (p->stop)
             break;
         const uint32_t slot = pop(&p->todo);
+        p->reading++;
         const emb_ngram_request q = p->requests[slot];
         (void)pthread_mutex_unlock(&p->lock);
         const ssize_t n = pread(q.fd, q.into, q.bytes, (off_t)q.offset);
@@ -56,7 +68,9 @@ static void *pool_main(void *arg) {
         (void)pthread_mutex_lock(&p->lock);
         p->results[slot] = result;
         push(&p->done, slot);
-        (void)pthread_cond_signal(&p->ready);
+        p->reading--;
+        if (p->waiting && enough(p))
+            (void)pthread_cond_signal(&p->ready);
     }
     (void)pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -67,15 +81,18 @@ static void pool_submit(emb_ngram_queue *queue, uint32_t slot, const emb_ngram_r
     (void)pthread_mutex_lock(&p->lock);
     p->requests[slot] = *q;
     push(&p->todo, slot);
-    (void)pthread_cond_signal(&p->work);
+    if (p->idle > 0)
+        (void)pthread_cond_signal(&p->work);
     (void)pthread_mutex_unlock(&p->lock);
 }
 
 static embed_status pool_wait(emb_ngram_queue *queue, uint32_t *slot, int32_t *result) {
     pool_queue *p = (pool_queue *)(void *)queue;
     (void)pthread_mutex_lock(&p->lock);
+    p->waiting = 1;
     while (p->done.n == 0)
         (void)pthread_cond_wait(&p->ready, &p->lock);
+    p->waiting = 0;
     *slot = pop(&p->done);
     *result = p->results[*slot];
     (void)pthread_mutex_unlock(&p->lock);
@@ -108,7 +125,7 @@ static int start_threads(pool_queue *p) {
     (void)pthread_attr_setstacksize(&attr, STACK);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    while (p->started < DEPTH && error == 0) {
+    while (p->started < THREADS && error == 0) {
         error = pthread_create(&p->threads[p->started], &attr, pool_main, p);
         p->started += error == 0;
     }
