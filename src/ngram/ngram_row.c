@@ -65,22 +65,50 @@ static uint16_t f32_to_bf16(float f) { /* finite only; round to nearest even */
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
+/* v / scale is within +-127.5: adding 1.5 * 2^23 rounds it to nearest even in the low bits. */
+static void encode_int8(const float *v, int32_t width, float scale, unsigned char *out) {
+    for (int32_t i = 0; i < width; i++) {
+        const float shifted = v[i] / scale + 12582912.0f;
+        int32_t bits;
+        memcpy(&bits, &shifted, sizeof bits);
+        out[i] = (unsigned char)bits;
+    }
+}
+
 static void encode_vector(const emb_ngram_layout *l, const float *v, float scale,
                           unsigned char *out) {
-    for (int32_t i = 0; i < l->width; i++) {
-        uint16_t h;
-        switch (l->dtype) {
-        case EMBED_F32:
-            memcpy(out + 4 * (size_t)i, &v[i], 4);
-            break;
-        case EMBED_I8:
-            out[i] = (unsigned char)(int8_t)lrintf(v[i] / scale);
-            break;
-        default:
-            h = l->dtype == EMBED_F16 ? emb_f32_to_f16(v[i]) : f32_to_bf16(v[i]);
+    if (l->dtype == EMBED_F32)
+        memcpy(out, v, (size_t)l->width * sizeof *v);
+    else if (l->dtype == EMBED_I8)
+        encode_int8(v, l->width, scale, out);
+    else
+        for (int32_t i = 0; i < l->width; i++) {
+            const uint16_t h = l->dtype == EMBED_F16 ? emb_f32_to_f16(v[i]) : f32_to_bf16(v[i]);
             memcpy(out + 2 * (size_t)i, &h, 2);
         }
+}
+
+/* Greatest magnitude; NaN counts as the greatest of all. Magnitudes of floats have the order of
+ * their bits as integers. */
+static float greatest_of(const float *v, int32_t width) {
+    int32_t greatest = 0;
+    float out;
+    for (int32_t i = 0; i < width; i++) {
+        int32_t bits;
+        memcpy(&bits, &v[i], sizeof bits);
+        bits &= INT32_MAX;
+        greatest = bits > greatest ? bits : greatest;
     }
+    memcpy(&out, &greatest, sizeof out);
+    return out;
+}
+
+static embed_status fail_number(const float *v, float limit) {
+    int32_t i = 0;
+    while (fabsf(v[i]) <= limit)
+        i++;
+    return emb_fail(EMBED_ERR_FORMAT, "element %d: expected a number up to %g, found %g", i,
+                    (double)limit, (double)v[i]);
 }
 
 /* greatest / 127, no subnormal number, which would lose bits; of several whose greatest product is
@@ -100,13 +128,9 @@ embed_status emb_ngram_row_encode(const emb_ngram_layout *l, const uint32_t ids[
     const float limit = l->dtype == EMBED_F16    ? 65504.0f
                         : l->dtype == EMBED_BF16 ? 0x1.fep127f
                                                  : 0x1.fffffep127f;
-    float greatest = 0;
-    for (int32_t i = 0; i < l->width; i++) {
-        if (!(fabsf(vector[i]) <= limit))
-            return emb_fail(EMBED_ERR_FORMAT, "element %d: expected a number up to %g, found %g", i,
-                            (double)limit, (double)vector[i]);
-        greatest = fmaxf(greatest, fabsf(vector[i]));
-    }
+    const float greatest = greatest_of(vector, l->width);
+    if (!(greatest <= limit))
+        return fail_number(vector, limit);
     emb_ngram_row_header h = {.scale = 1, .length = (uint8_t)length, .count = count};
     memcpy(h.ids, ids, (size_t)length * sizeof h.ids[0]);
     if (l->dtype == EMBED_I8 && greatest > 0)
