@@ -273,7 +273,9 @@ fail:
 static int32_t report_scan(void *user, int32_t length, uint32_t pass, uint64_t done,
                            uint64_t total) {
     char phase[48];
-    if (pass == 0)
+    if (pass == EMB_NGRAM_NUMBERING)
+        (void)snprintf(phase, sizeof phase, "number %d-grams", length);
+    else if (pass == 0)
         (void)snprintf(phase, sizeof phase, "count %d-grams", length);
     else
         (void)snprintf(phase, sizeof phase, "count %d-grams, pass %u", length, pass + 1);

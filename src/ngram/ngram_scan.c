@@ -188,14 +188,19 @@ static void resolve_task(void *arg, size_t task, int thread) {
     const size_t to = from + RESOLVE_TASK < p->n ? from + RESOLVE_TASK : p->n;
     const uint32_t mask = ((uint32_t)1 << p->id_bits) - 1;
     const uint64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
-    const int whole = p->from == 0 && end == UINT64_MAX;
     (void)thread;
+    if (p->from == 0 && end == UINT64_MAX) { /* all positions were counted in this pass */
+        for (size_t i = from; i < to; i++)
+            if (p->now[i] != EMB_NGRAM_NONE)
+                p->now[i] = p->tallies[p->now[i] & mask].ids[p->now[i] >> p->id_bits];
+        return;
+    }
     uint32_t prefix = from > 0 ? p->before[from - 1] : p->carry;
     for (size_t i = from; i < to; i++) {
         const uint32_t id = p->now[i];
         const uint64_t key = key_of(prefix, p->tokens[i]);
         prefix = p->before[i];
-        if (id != EMB_NGRAM_NONE && (whole || (key >= p->from && key < end)))
+        if (id != EMB_NGRAM_NONE && key >= p->from && key < end)
             p->now[i] = p->tallies[id & mask].ids[id >> p->id_bits];
     }
 }
@@ -281,7 +286,7 @@ static embed_status run_pass(pass *p, int32_t length, uint32_t number, uint64_t 
     emb_pool_run(p->scan->pool, (size_t)p->threads, finish_task, p);
     EMB_TRY(number_survivors(p, n));
     if (p->numbered)
-        EMB_TRY(over_chunks(p, run_resolve, 1, length, number));
+        EMB_TRY(over_chunks(p, run_resolve, 1, length, EMB_NGRAM_NUMBERING));
 fail:
     return st;
 }

@@ -25,7 +25,9 @@ typedef struct emb_ngram_stream {
     int32_t reserved;
 } emb_ngram_stream;
 
-/* Called between chunks; a non-zero return stops with EMBED_ERR_CANCELLED. */
+/* Called between chunks; a non-zero return stops with EMBED_ERR_CANCELLED. pass: of the counting,
+ * from 0 on, or EMB_NGRAM_NUMBERING while the positions get their numbers after one. */
+#define EMB_NGRAM_NUMBERING UINT32_MAX
 typedef int32_t (*emb_ngram_scan_fn)(void *user, int32_t length, uint32_t pass, uint64_t done,
                                      uint64_t total);
 /* One frequent n-gram, in ascending order of keys: number of the prefix << 32 | last id. */
