@@ -27,9 +27,6 @@ static const ngram_command commands[] = {
     {"query", "which rows the tokens of texts would take; coverage", ngram_query},
     {"warm", "bring its hottest rows into memory", ngram_warm},
     {"compact", "another version: re-ordered by use, trimmed, requantised", ngram_compact},
-    {"publish", "make a table the current version of a store", ngram_publish},
-    {"rollback", "make an earlier version the current one", ngram_rollback},
-    {"versions", "the versions of a store", ngram_versions},
     {"bench", "how fast rows come from this disk and memory, in every way", ngram_bench},
     {NULL, NULL, NULL},
 };

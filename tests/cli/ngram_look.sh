@@ -16,6 +16,7 @@ wrong "unknown command 'counts'" "$embed" ngram counts
 # Every command that the help names explains itself.
 commands=$("$embed" ngram --help | sed -n '/^commands$/,/^$/s/^  \([a-z]*\) .*/\1/p')
 [ "$(echo "$commands" | wc -l)" -ge 5 ] || failed "expected commands in the help"
+[ -z "$(echo "$commands" | sort | uniq -d)" ] || failed "a command is listed twice"
 for command in $commands; do
     run 0 "$embed" ngram "$command" --help
     lines err 0
@@ -141,6 +142,14 @@ said out "matched               6, 33.3 % of the tokens"
 said out "distinct rows         3 of 3"
 printf '{"row":0,"hits":2}\n{"row":1,"hits":2}\n{"row":2,"hits":2}\n' >expected
 same log expected
+# What the log is for: "bc" is asked for most, then "ab", so they come first.
+printf '[%s,%s,2,%s,%s,2,%s,%s]\n' "$b" "$c" "$b" "$c" "$a" "$b" >uses.jsonl
+run 0 "$embed" ngram query -m "$model" --table table --ids -i uses.jsonl --access-log log
+printf '{"row":1,"hits":2}\n{"row":0,"hits":1}\n' >expected
+same log expected
+run 0 "$embed" ngram compact table --by-access log -o ordered
+run 0 "$embed" ngram dump --no-vectors --format tsv ordered
+[ "$(cut -f3 out | sed -n 2,3p | tr '\n' ,)" = "$b $c,$a $b," ] || failed "expected bc, ab first"
 run 0 "$embed" ngram query -m "$model" --table table --ids -i ids.jsonl --json
 said out '"matched": 3,'
 said out '"distinct_rows": 3,'
