@@ -63,8 +63,9 @@ static void ask(const emb_ngram_place *places, size_t n, size_t bytes) {
 static int looks_hot(const emb_ngram_place *places, size_t n, size_t bytes) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     unsigned char seen[MOST_PAGES];
-    for (size_t k = 0; k < SAMPLES; k++) {
-        const uintptr_t at = (uintptr_t)places[k * n / SAMPLES].bytes;
+    const size_t samples = n < SAMPLES ? n : SAMPLES;
+    for (size_t k = 0; k < samples; k++) {
+        const uintptr_t at = (uintptr_t)places[k * n / samples].bytes;
         const uintptr_t from = at & ~(page - 1), to = (at + bytes + page - 1) & ~(page - 1);
         const size_t pages = (to - from) / page < MOST_PAGES ? (to - from) / page : MOST_PAGES;
         if (mincore((void *)from, pages * page, seen) != 0)
