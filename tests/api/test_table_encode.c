@@ -135,6 +135,41 @@ static void in_checkpoints_too(void **state) {
     }
 }
 
+/* A table without n-grams, one with a single n-gram, texts too short for any. */
+static void smallest_tables(void **state) {
+    (void)state;
+    const tiny_spec tiny = tiny_spec_bert();
+    const test_table_spec spec = {0};
+    const int32_t pair[] = {TINY_FIRST_WORD, TINY_FIRST_WORD + 1};
+    const embed_text texts[] = {test_text(""), test_text("w0"), test_text("w0 w1 w0 w1")};
+    tiny_model m;
+    uint64_t rng = 1;
+    test_grams g;
+    float want[3 * 48], got[3 * 48];
+    tiny_model_make(&m, &tiny);
+    embed_model *model = test_open(m.dir);
+    embed_context *ctx = test_context(model, 1, 0);
+    TEST_OK(embed_encode(ctx, texts, 3, NULL, want, 3 * 48));
+    test_grams_init(&g, 48);
+    for (int n = 0; n < 2; n++) {
+        embed_table *table = test_table_make(model, fresh(), &spec, &g);
+        TEST_OK(embed_context_set_table(ctx, table));
+        embed_table_free(table);
+        TEST_OK(embed_encode(ctx, texts, 3, NULL, got, 3 * 48));
+        const embed_table_stats s = stats_of(ctx);
+        assert_int_equal(s.positions, 2 + 3 + 6);
+        assert_int_equal(s.hits[2], 2 * n);
+        assert_int_equal(s.distinct_rows, n);
+        assert_memory_equal(got, want, (size_t)(n == 0 ? 3 : 2) * 48 * sizeof *got);
+        assert_int_equal(memcmp(got + 96, want + 96, 48 * sizeof *got) == 0, n == 0);
+        test_grams_add(&g, pair, 2, 5, NULL, &rng);
+    }
+    embed_context_free(ctx);
+    test_grams_free(&g);
+    embed_model_free(model);
+    tiny_model_remove(&m);
+}
+
 /* ----------------------------------------------------------------------------- same text, same
  * bits */
 
@@ -400,6 +435,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_the_last_token_change_nothing),
         cmocka_unit_test(in_checkpoints_too),
+        cmocka_unit_test(smallest_tables),
         cmocka_unit_test(batches_threads_and_order),
         cmocka_unit_test(modes_and_caches),
         cmocka_unit_test(ids_and_tokens),
