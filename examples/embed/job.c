@@ -16,8 +16,14 @@ static void announce(job *j, const embed_job_report *r) {
     if (j->announced || r->memory_bytes + r->disk_bytes == 0)
         return;
     j->announced = 1;
-    fprintf(stderr, "%s: needs about %s of memory and %s of disk\n", j->who,
-            units_size(r->memory_bytes, memory), units_size(r->disk_bytes, disk));
+    units_size(r->memory_bytes, memory);
+    units_size(r->disk_bytes, disk);
+    if (r->disk_bytes == 0)
+        fprintf(stderr, "%s: needs about %s of memory\n", j->who, memory);
+    else if (r->memory_bytes == 0)
+        fprintf(stderr, "%s: needs about %s of disk\n", j->who, disk);
+    else
+        fprintf(stderr, "%s: needs about %s of memory and %s of disk\n", j->who, memory, disk);
 }
 
 static const char *quantity(double n, const char *unit, char out[16]) {

@@ -57,9 +57,8 @@ int ngram_build(int argc, char **argv) {
     const command cmd = {
         "ngram build",
         "-m DIR --fgrams LIST --rows ROWS [OPTION]... -o TABLE",
-        "Writes a table of n-gram vectors for a model. Without -o it checks the inputs and says "
-        "what "
-        "is needed.",
+        "Writes a table of n-gram vectors for a model. Without -o it checks the inputs and says\n"
+        "what is needed.",
         "  embed ngram build -m all-MiniLM-L6-v2 --fgrams list.jsonl --rows rows.npy -o table\n"
         "  embed ngram build -m model --fgrams list.jsonl --rows rows.npy --encrypt key -o table\n",
         0,

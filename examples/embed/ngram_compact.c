@@ -37,8 +37,8 @@ int ngram_compact(int argc, char **argv) {
     const command cmd = {
         "ngram compact",
         "[OPTION]... TABLE -o NEW",
-        "Writes a new version of a table: rows in the order of their use, without rare n-grams, or "
-        "of another type.",
+        "Writes a new version of a table: rows in the order of their use, without rare n-grams,\n"
+        "or of another type.",
         "  embed ngram compact table --by-access log.jsonl --drop-below 20 -o smaller\n"
         "  embed ngram compact table --dtype int8 -o smaller\n",
         1,
