@@ -93,6 +93,10 @@ static int print_json(const char *who, const embed_select_result *r) {
 
 static int print_summary(const char *who, const settings *s, const embed_select_result *r) {
     char size[16];
+    if (r->rows == 0) {
+        printf("0 n-grams: none is within these limits; the list is empty\n");
+        return tool_flush_stdout(who);
+    }
     printf("%llu n-grams that occur at least %llu times\n", (unsigned long long)r->rows,
            (unsigned long long)r->cut_off);
     printf("\nlength         rows   share  positions that match so long or longer\n");

@@ -384,7 +384,8 @@ embed_status emb_counts_select(const emb_env *env, const char *counts, const cha
     EMB_TRY(exclude(&s));
     s.report.phase = "rank";
     s.report.unit = "n-grams";
-    s.report.memory_bytes = job->memory;
+    const uint64_t all = s.report.total * (sizeof *s.records + sizeof *s.orders) + (2u << 20);
+    s.report.memory_bytes = all < job->memory ? all : job->memory;
     s.report.disk_bytes = (l.rows > 0 && l.rows < s.report.total ? l.rows : s.report.total) * 40;
     EMB_TRY(tell(&s));
     EMB_TRY(pass(&s, 0, UINT64_MAX, add_to_bin));

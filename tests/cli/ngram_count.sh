@@ -69,6 +69,11 @@ run 0 "$embed" ngram select counts --min-count 60 --exclude-ids excluded -o with
 run 0 "$embed" ngram select pairs --min-count 1 --min-docs 60 -o in_all.jsonl
 fails "count with min_documents" "$embed" ngram select counts --top 5 --min-docs 2 -o x
 
+run 0 "$embed" ngram count -m "$model" -i /dev/null -o none
+run 0 "$embed" ngram select none --top 5 -o none.jsonl
+said out "0 n-grams"
+lines none.jsonl 0
+
 # A table of the list finds what was promised.
 run 0 "$embed" ngram rows -m "$model" --derive mean --fgrams list.jsonl -o rows.npy
 run 0 "$embed" ngram build -m "$model" --fgrams list.jsonl --rows rows.npy -o table
