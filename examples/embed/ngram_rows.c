@@ -1,5 +1,6 @@
 /* embed ngram rows: vectors for the n-grams of a list. */
 #include <stdio.h>
+#include <string.h>
 
 #include "interrupt.h"
 #include "job.h"
@@ -82,14 +83,15 @@ static int check(const char *who, const rows_options *o) {
     return EXIT_OK;
 }
 
-/* Keeps the numbers for the sum at the end. */
+/* Keeps the numbers for the sum at the end: the first phase only checks the list. */
 static int32_t report(void *user, const embed_job_report *r) {
     rows_options *o = user;
-    if (!o->started)
-        o->first = r->done;
-    o->started = 1;
-    if (r->done >= o->first)
+    if (strcmp(r->phase, "rows") == 0) {
+        if (!o->started)
+            o->first = r->done;
+        o->started = 1;
         o->rows = r->done;
+    }
     return o->show(&o->job, r);
 }
 

@@ -17,6 +17,9 @@
 #define LEAST_WINDOW 64    /* a job that has not even memory for this many is refused */
 #define WINDOW_SECONDS 0.3 /* a window that takes longer is halved, for the sake of reports */
 
+#define PHASE_CHECK "check f-grams"
+#define PHASE_ROWS "rows"
+
 struct work {
     const emb_fgram_job *job;
     emb_ngram_list *list;
@@ -54,10 +57,10 @@ fail:
     return st;
 }
 
-static embed_status report(const struct work *w, uint64_t memory) {
+static embed_status report(const struct work *w, const char *phase, uint64_t memory) {
     const emb_fgram_job *j = w->job;
     const embed_job_report r = {
-        .phase = j->from != NULL ? "copy rows" : "rows",
+        .phase = phase,
         .unit = "f-grams",
         .done = w->done,
         .total = w->total,
@@ -211,11 +214,12 @@ fail:
 static embed_status run_all(struct work *w, uint64_t memory) {
     embed_status st = EMBED_OK;
     size_t now = w->window;
+    EMB_TRY(report(w, PHASE_ROWS, memory)); /* where a resumed job goes on */
     while (w->done < w->total) {
         const double start = seconds_now();
         const uint64_t left = w->total - w->done;
         EMB_TRY(run_window(w, left < now ? (size_t)left : now));
-        EMB_TRY(report(w, memory));
+        EMB_TRY(report(w, PHASE_ROWS, memory));
         if (seconds_now() - start > WINDOW_SECONDS && now > 2 * LEAST_WINDOW)
             now /= 2;
     }
@@ -233,7 +237,7 @@ embed_status emb_fgram_job_run(const emb_env *env, const emb_fgram_job *job) {
     w.total = emb_ngram_list_rows(w.list);
     EMB_TRY(open_source(&w, env));
     EMB_TRY(size_window(&w, &memory));
-    EMB_TRY(report(&w, memory));
+    EMB_TRY(report(&w, PHASE_CHECK, memory));
     EMB_TRY(identify(&w, identity));
     EMB_TRY(emb_new_array(env, w.window, sizeof *w.grams, (void **)&w.grams));
     EMB_TRY(emb_new_array(env, w.window, w.hidden * sizeof(float), (void **)&w.rows));
