@@ -68,7 +68,7 @@ fail:
 
 static embed_status take_line(log_reader *r, const char *line, size_t len) {
     const char *end = line + len, *p = skip_blanks(line, end);
-    uint64_t row, hits = 1;
+    uint64_t row = 0, hits = 1;
     embed_status st = EMBED_OK;
     r->line++;
     if (p == end)
