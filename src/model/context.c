@@ -88,6 +88,7 @@ embed_status emb_context_create(embed_context **out, embed_model *model, embed_t
     ctx->env = model->base;
     emb_model_retain(model);
     ctx->model = model;
+    ctx->batch_tokens = batch_tokens;
     atomic_flag_clear(&ctx->busy);
     pthread_mutex_init(&ctx->mutex, NULL);
     ctx->forward.model = model;
@@ -136,8 +137,7 @@ void emb_context_end(embed_context *ctx) {
 
 embed_status emb_context_set_table(embed_context *ctx, embed_table *table) {
     emb_stage *stage, *old;
-    const embed_status st =
-        emb_stage_create(&stage, &ctx->env, table, ctx->forward.plan.batch_tokens);
+    const embed_status st = emb_stage_create(&stage, &ctx->env, table, ctx->batch_tokens);
     if (st != EMBED_OK)
         return st;
     pthread_mutex_lock(&ctx->mutex);

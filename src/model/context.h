@@ -30,7 +30,7 @@ struct embed_context {
     emb_stage *stage;             /* what calls work with; fixed while one runs */
     emb_stage *next;              /* takes its place when the running call ends; or NULL */
     int32_t running;
-    int32_t reserved;
+    int32_t batch_tokens; /* as in forward.plan, which changes while a call runs; this does not */
     emb_ngram_stats table_stats; /* of the last call */
 };
 
