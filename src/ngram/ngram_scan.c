@@ -22,6 +22,7 @@ typedef struct pass {
     fault *faults;            /* [threads] */
     int threads, id_bits;     /* of the thread in provisional numbers */
     int32_t numbered;         /* numbers are wanted */
+    int32_t only_now;         /* tokens and `before` are not looked at */
     uint64_t from;            /* keys from .. end - 1 are counted in this pass */
     _Atomic uint64_t end;
     /* The chunk at work. */
@@ -52,10 +53,13 @@ static embed_status load_chunk(pass *p, uint64_t at, size_t n, int keep_now) {
         buffers[2] += 2 * s->chunk;
     }
     p->n = n;
-    EMB_TRY(load(&s->tokens, at, n, buffers[0], &p->tokens));
-    p->before = p->tokens;
-    if (s->before.data != s->tokens.data || s->before.fd != s->tokens.fd)
-        EMB_TRY(load(&s->before, at, n, buffers[1], &p->before));
+    p->tokens = p->before = NULL;
+    if (!p->only_now) {
+        EMB_TRY(load(&s->tokens, at, n, buffers[0], &p->tokens));
+        p->before = p->tokens;
+        if (s->before.data != s->tokens.data || s->before.fd != s->tokens.fd)
+            EMB_TRY(load(&s->before, at, n, buffers[1], &p->before));
+    }
     p->now = NULL;
     if (!p->numbered)
         return EMBED_OK;
@@ -189,7 +193,7 @@ static void resolve_task(void *arg, size_t task, int thread) {
     const uint32_t mask = ((uint32_t)1 << p->id_bits) - 1;
     const uint64_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
     (void)thread;
-    if (p->from == 0 && end == UINT64_MAX) { /* all positions were counted in this pass */
+    if (p->only_now) {
         for (size_t i = from; i < to; i++)
             if (p->now[i] != EMB_NGRAM_NONE)
                 p->now[i] = p->tallies[p->now[i] & mask].ids[p->now[i] >> p->id_bits];
@@ -232,6 +236,8 @@ static embed_status over_chunks(pass *p, chunk_fn fn, int keep_now, int32_t leng
         fn(p);
         EMB_TRY(first_fault(p));
         EMB_TRY(store_chunk(p, at));
+        if (p->only_now)
+            continue;
         p->carry = p->before[n - 1];
         for (size_t i = 0; s->with_documents && i < n; i++)
             p->document += p->tokens[i] == EMB_NGRAM_END;
@@ -285,8 +291,11 @@ static embed_status run_pass(pass *p, int32_t length, uint32_t number, uint64_t 
     EMB_TRY(over_chunks(p, run_count, number > 0, length, number));
     emb_pool_run(p->scan->pool, (size_t)p->threads, finish_task, p);
     EMB_TRY(number_survivors(p, n));
+    /* Where one pass has counted all positions, what they are does not matter any more. */
+    p->only_now = p->from == 0 && atomic_load(&p->end) == UINT64_MAX;
     if (p->numbered)
         EMB_TRY(over_chunks(p, run_resolve, 1, length, EMB_NGRAM_NUMBERING));
+    p->only_now = 0;
 fail:
     return st;
 }
