@@ -397,6 +397,9 @@ typedef enum embed_table_mode { /* where the rows live while the table is open *
                                                         file raises SIGBUS */
 } embed_table_mode;
 
+/* Modes populate and huge have no cold rows. With io_uring or pread rows come through the row cache
+ * instead of a mapping of the rows: io_uring past the page cache (O_DIRECT, where the file system
+ * takes it), pread through it. Results are the same bits with every mode and io. */
 typedef enum embed_table_io {                          /* how cold rows are brought in */
                               EMBED_TABLE_IO_AUTO = 0, /* chosen by a probe at open */
                               EMBED_TABLE_IO_WILLNEED =
@@ -419,8 +422,10 @@ typedef struct embed_table_params {
     int32_t io;   /* embed_table_io */
     uint32_t flags;
     int32_t reserved;
-    uint64_t pin_bytes;   /* lock the hottest rows, up to so many bytes, in memory */
-    uint64_t cache_bytes; /* decoded rows kept; 0: 64 MiB; 1: none */
+    uint64_t pin_bytes;   /* copy the hottest rows, up to so many bytes, and lock the copy in
+                             memory (`ulimit -l`) */
+    uint64_t cache_bytes; /* row cache: decoded rows kept, where rows are read or decrypted; 0: 64
+                             MiB; 1: none */
     const char *key_path; /* file of exactly 32 bytes for an encrypted table */
     embed_key_fn key;     /* or a callback */
     void *key_user;
