@@ -146,8 +146,6 @@ static void keep_message(checker *k) {
 
 static void digest_chunk(checker *k) {
     k->digest = emb_ngram_sha256_update(k->sha, k->chunk[k->turn % 2], (size_t)k->bytes);
-    if (k->digest != EMBED_OK)
-        keep_message(k);
 }
 
 static void work(void *arg, size_t task, int thread) {
@@ -221,8 +219,10 @@ static embed_status pass(checker *k, const char *name) {
         if (c->table != NULL && c->table->cipher != NULL && blocks_here(k) > 0)
             digest_chunk(k);
         emb_pool_run(c->pool, 2 + (size_t)tasks, work, k);
-        if (k->read != EMBED_OK || k->digest != EMBED_OK)
-            return emb_fail(k->read != EMBED_OK ? k->read : k->digest, "%s", k->message);
+        if (k->read != EMBED_OK)
+            return emb_fail(k->read, "%s", k->message);
+        if (k->digest != EMBED_OK)
+            return emb_fail(k->digest, "%s: SHA-256 failed", k->path);
         report(k, name);
         c->result->bytes += k->bytes;
         EMB_TRY(

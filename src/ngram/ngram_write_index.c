@@ -42,6 +42,13 @@ static embed_status map(filling *x, uint64_t n_buckets) {
     embed_status st = emb_mul((size_t)n_buckets, sizeof(emb_ngram_bucket), "index", &x->bytes);
     if (st != EMBED_OK)
         return st;
+    const uint64_t allowed =
+        x->w->params->memory != 0 ? x->w->params->memory : EMB_NGRAM_WRITE_MEMORY;
+    if (x->bytes > allowed)
+        return emb_fail(EMBED_ERR_ARG,
+                        "memory: the index, with its entries for suffixes that have no row, needs "
+                        "%zu bytes, allowed are %" PRIu64,
+                        x->bytes, allowed);
     void *p = mmap(NULL, x->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return emb_fail(EMBED_ERR_NOMEM, "no memory for an index of %zu bytes", x->bytes);

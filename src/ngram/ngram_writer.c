@@ -20,7 +20,6 @@
 #include "ngram/ngram_writing.h"
 
 #define HEADER EMB_NGRAM_FILE_HEADER_BYTES
-#define DEFAULT_MEMORY (UINT64_C(1) << 30)
 #define PROJECTION "projection.safetensors"
 
 /* ------------------------------------------------------------------------------------ sizes */
@@ -66,7 +65,7 @@ fail:
 
 embed_status emb_ngram_write_estimate(const emb_ngram_write_params *p, uint64_t rows,
                                       uint64_t *memory, uint64_t *disk) {
-    const uint64_t allowed = p->memory != 0 ? p->memory : DEFAULT_MEMORY;
+    const uint64_t allowed = p->memory != 0 ? p->memory : EMB_NGRAM_WRITE_MEMORY;
     sizes s;
     const embed_status st = size_up(&s, p, rows);
     if (st != EMBED_OK)
@@ -346,8 +345,9 @@ static embed_status write_all(emb_ngram_writing *w, const char *path) {
     EMB_TRY(write_projection(w));
     EMB_TRY(finish(w, path));
 fail:
-    /* The inputs are wrong: nothing of this can be gone on with. */
-    if (st == EMBED_ERR_FORMAT && w->journal.path != NULL) {
+    /* The inputs are wrong, or nothing is finished: there is nothing to go on with. */
+    if (w->journal.path != NULL && st != EMBED_OK &&
+        (st == EMBED_ERR_FORMAT || w->journal.n_files == 0)) {
         (void)remove_files(w);
         (void)unlink_in(w, EMB_NGRAM_JOURNAL_NAME);
         (void)rmdir(w->partial);

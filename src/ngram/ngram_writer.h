@@ -8,7 +8,8 @@
 #include "ngram/ngram_manifest.h"
 
 #define EMB_NGRAM_PART_BYTES (UINT64_C(4) << 30) /* of a row file, by default */
-#define EMB_NGRAM_LOAD 0.75                      /* of the index, by default */
+#define EMB_NGRAM_WRITE_MEMORY (UINT64_C(1) << 30)
+#define EMB_NGRAM_LOAD 0.75 /* of the index, by default */
 
 /* Where rows come from. Both functions fill [n] elements from row `first` on, in any order, one
  * call at a time but from any thread; a failure is theirs to describe. */
