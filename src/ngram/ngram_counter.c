@@ -116,9 +116,23 @@ fail:
     return st;
 }
 
+/* Early word of an output that could not be written, not after hours of counting. */
+static embed_status try_output(const emb_ngram_counter *c) {
+    struct stat info;
+    if (stat(c->output, &info) == 0 && S_ISDIR(info.st_mode))
+        return emb_fail(EMBED_ERR_IO, "%s: expected a file or nothing, found a directory",
+                        c->output);
+    const int fd = open(c->partial, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0)
+        return emb_file_fail(c->partial, "cannot create");
+    emb_file_close(fd);
+    return EMBED_OK;
+}
+
 static embed_status enter_work(emb_ngram_counter *c) {
     embed_status st = EMBED_OK;
     int found = 0;
+    EMB_TRY(try_output(c));
     EMB_TRY(emb_ngram_work_open(&c->work, &c->env, c->output, c->params.temp_dir));
     if (c->params.resume)
         EMB_TRY(emb_ngram_state_read(&c->work, &c->params.identity, &c->state, &found));
@@ -496,6 +510,7 @@ embed_status emb_ngram_counter_finish(emb_ngram_counter *c, emb_ngram_counter_re
     EMB_TRY(find_sections(c, &done));
     if (done) {
         tell_result(c, result);
+        (void)unlink(c->partial); /* made anew when this run began */
         emb_ngram_work_remove(&c->work);
         return EMBED_OK;
     }

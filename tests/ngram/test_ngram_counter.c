@@ -217,9 +217,12 @@ static void damaged_state_is_told(void **state) {
     refused(&p, EMBED_ERR_FORMAT, "c.work/state: expected");
     p.temp_dir = test_path(dir, "missing");
     refused(&p, EMBED_ERR_IO, "missing/c.work: cannot create");
-    p.temp_dir = NULL;
+    p.resume = 0;
+    p.temp_dir = dir;
     p.output = test_path(dir, "missing/c");
-    refused(&p, EMBED_ERR_IO, "missing/c.work: cannot create");
+    refused(&p, EMBED_ERR_IO, "missing/c.partial: cannot create");
+    p.output = dir;
+    refused(&p, EMBED_ERR_IO, "expected a file or nothing, found a directory");
 }
 
 int main(void) {
