@@ -386,27 +386,24 @@ EMBED_API embed_status embed_quantize(const float *vectors, size_t n, size_t dim
  * tokens never take part and end the history; a prompt's tokens are ordinary tokens.
  * Source  SCONE, arXiv:2502.01637, Algorithm 1; mode "add": Over-Encoding, arXiv:2501.16975 */
 
-typedef enum embed_table_mode { /* where the rows live while the table is open */
-                                EMBED_TABLE_AUTO = 0, /* lazy */
-                                EMBED_TABLE_LAZY =
-                                    1, /* mapped; pages come when first used, in batched reads */
-                                EMBED_TABLE_POPULATE = 2, /* mapped and read in at open */
-                                EMBED_TABLE_HUGE = 3,     /* copied into private memory, huge pages
-                                                             where the system has them */
-                                EMBED_TABLE_READ = 4 /* never mapped: for file systems where a cut
-                                                        file raises SIGBUS */
+/* where the rows live while the table is open */
+typedef enum embed_table_mode {
+    EMBED_TABLE_AUTO = 0,     /* lazy */
+    EMBED_TABLE_LAZY = 1,     /* mapped; pages come when first used, in batched reads */
+    EMBED_TABLE_POPULATE = 2, /* mapped and read in at open */
+    EMBED_TABLE_HUGE = 3,     /* copied into private memory, huge pages where the system has them */
+    EMBED_TABLE_READ = 4      /* never mapped: for file systems where a cut file raises SIGBUS */
 } embed_table_mode;
 
-/* Modes populate and huge have no cold rows. With io_uring or pread rows come through the row cache
- * instead of a mapping of the rows: io_uring past the page cache (O_DIRECT, where the file system
- * takes it), pread through it. Results are the same bits with every mode and io. */
-typedef enum embed_table_io {                          /* how cold rows are brought in */
-                              EMBED_TABLE_IO_AUTO = 0, /* chosen by a probe at open */
-                              EMBED_TABLE_IO_WILLNEED =
-                                  1, /* mmap, MADV_RANDOM, batched MADV_WILLNEED */
-                              EMBED_TABLE_IO_URING = 2, /* io_uring; refused where the kernel or
-                                                           container forbids it */
-                              EMBED_TABLE_IO_PREAD = 3  /* a pool of pread calls */
+/* How cold rows are brought in; modes populate and huge have none. With io_uring or pread rows come
+ * through the row cache instead of a mapping of the rows: io_uring past the page cache (O_DIRECT,
+ * where the file system takes it), pread through it. Results are the same bits with every mode and
+ * io. */
+typedef enum embed_table_io {
+    EMBED_TABLE_IO_AUTO = 0,     /* chosen by a probe at open */
+    EMBED_TABLE_IO_WILLNEED = 1, /* mmap, MADV_RANDOM, batched MADV_WILLNEED */
+    EMBED_TABLE_IO_URING = 2,    /* io_uring; refused where the kernel or container forbids it */
+    EMBED_TABLE_IO_PREAD = 3     /* a pool of pread calls */
 } embed_table_io;
 
 /* Flags of embed_table_params.flags */
