@@ -114,7 +114,8 @@ embed_status emb_ngram_rowset_take(emb_ngram_rowset *set, const embed_table *t,
     if (st != EMBED_OK)
         return st;
     set->positions = n;
-    memcpy(set->found, rows, n * sizeof *rows);
+    if (n > 0)
+        memcpy(set->found, rows, n * sizeof *rows);
     memset(set->lengths, 0, n);
     return collect(set, t);
 }
