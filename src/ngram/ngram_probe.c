@@ -45,13 +45,13 @@ out:
 
 static embed_status use_ring(embed_table *t) {
     embed_status st = EMBED_OK;
-    emb_ngram_reader *reader = NULL;
+    emb_ngram_queue *queue = NULL;
     t->io = EMBED_TABLE_IO_URING;
-    EMB_TRY(emb_ngram_reader_create(&reader, &t->env, t)); /* would be refused now, not later */
+    EMB_TRY(emb_ngram_queue_uring(&queue, &t->env)); /* refused now, not at the first batch */
+    queue->free(queue);
     for (int32_t i = 0; i < t->n_parts; i++)
         EMB_TRY(open_direct(t, &t->parts[i]));
 fail:
-    emb_ngram_reader_free(reader);
     return st;
 }
 
