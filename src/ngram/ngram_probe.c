@@ -119,8 +119,9 @@ static double time_advice(const embed_table *t) {
 static embed_status probe(embed_table *t, int mapped) {
     const double advice = mapped ? time_advice(t) : -1;
     /* Rows that are in memory come fastest through the map, so it keeps a lead of two. */
-    const double ring = time_reads(t, EMBED_TABLE_IO_URING);
-    if (mapped && (ring < 0 || advice <= 2 * ring || advice < 10e-6)) {
+    const int in_memory = mapped && advice < 10e-6;
+    const double ring = in_memory ? -1 : time_reads(t, EMBED_TABLE_IO_URING);
+    if (mapped && (ring < 0 || advice <= 2 * ring)) {
         t->io = EMBED_TABLE_IO_WILLNEED;
         emb_fail_clear();
         return EMBED_OK;

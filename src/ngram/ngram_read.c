@@ -74,9 +74,10 @@ static unsigned char *buffer_of(const emb_ngram_reader *r, uint32_t s) {
 static void start(emb_ngram_reader *r, const emb_ngram_span *spans, size_t i) {
     const emb_ngram_span *span = &spans[i];
     const emb_ngram_part *part = &r->table->parts[span->part];
+    const int direct = r->table->io == EMBED_TABLE_IO_URING && part->direct >= 0;
     const uint32_t s = r->free_slots[--r->n_free];
     r->slots[s] = (slot){i,
-                         {part->direct >= 0 ? part->direct : part->fd, span->bytes,
+                         {direct ? part->direct : part->fd, span->bytes,
                           EMB_NGRAM_FILE_HEADER_BYTES +
                               span->block * r->table->manifest.layout.block_bytes + span->skip,
                           buffer_of(r, s)}};
