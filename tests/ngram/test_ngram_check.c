@@ -128,7 +128,7 @@ static void all_that_is_wrong_is_named(void **state) {
     (void)state;
     char dir[256];
     embed_verify_result r;
-    heard h;
+    static heard h; /* large */
     test_dir_make(dir);
     const char *path = test_path(dir, "t");
     write_table(path, 0);

@@ -193,7 +193,7 @@ static emb_ngram_index index_of(const gram_set *s, int32_t k, const uint64_t *sp
 }
 
 static void check_corpus(const corpus *c, size_t *positions) {
-    uint64_t special[(MAX_VOCAB + 63) / 64] = {0};
+    static uint64_t special[(MAX_VOCAB + 63) / 64]; /* large */
     special[SPECIAL / 64] |= UINT64_C(1) << SPECIAL % 64;
     for (int32_t k = 2; k <= 8; k++) {
         gram_set s;
