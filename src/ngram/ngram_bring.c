@@ -41,6 +41,7 @@ static embed_status make_vectors(emb_ngram_bringer *b) {
         return EMBED_OK;
     EMB_TRY(emb_mul(b->capacity, b->stride * sizeof(float), "rows of a batch", &bytes));
     EMB_TRY(emb_realloc(&b->env, bytes, (void **)&b->vectors));
+    emb_ngram_memory_huge(b->vectors, bytes); /* rows are written all over it */
     b->vector_capacity = b->capacity;
 fail:
     return st;

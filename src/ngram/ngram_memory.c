@@ -21,6 +21,14 @@ embed_status emb_ngram_memory_zeros(const char *what, uint64_t bytes, void **out
     return EMBED_OK;
 }
 
+void emb_ngram_memory_huge(void *memory, uint64_t bytes) {
+    const uintptr_t huge = (uintptr_t)2 << 20;
+    const uintptr_t from = ((uintptr_t)memory + huge - 1) & ~(huge - 1);
+    const uintptr_t to = ((uintptr_t)memory + bytes) & ~(huge - 1);
+    if (to > from)
+        (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
+}
+
 void emb_ngram_memory_release(const void *memory, uint64_t bytes) {
     if (memory != NULL)
         (void)munmap((void *)(uintptr_t)memory, bytes);

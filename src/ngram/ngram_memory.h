@@ -11,6 +11,8 @@ embed_status emb_ngram_memory_map(int fd, const char *path, uint64_t bytes, int 
 embed_status emb_ngram_memory_copy(int fd, const char *path, uint64_t bytes, const void **out);
 /* Zeros that take memory where they are touched. */
 embed_status emb_ngram_memory_zeros(const char *what, uint64_t bytes, void **out);
+/* Ask for huge pages for the whole ones in a block; a hint. */
+void emb_ngram_memory_huge(void *memory, uint64_t bytes);
 void emb_ngram_memory_release(const void *memory, uint64_t bytes); /* NULL is a no-op */
 
 /* A part whose fd, rows and payload_bytes are known, as the table's mode wants it. */
