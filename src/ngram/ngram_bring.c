@@ -6,6 +6,7 @@
 #include "kernels/row_decode/row_decode.h"
 #include "ngram/ngram_cache.h"
 #include "ngram/ngram_crypt.h"
+#include "ngram/ngram_index.h"
 #include "ngram/ngram_memory.h"
 #include "ngram/ngram_parts.h"
 
@@ -73,15 +74,29 @@ static float *vector_of(const emb_ngram_bringer *b, size_t slot) {
     return b->targets != NULL ? b->targets[slot] : b->vectors + slot * b->stride;
 }
 
-static embed_status refuse_row(const embed_table *t, uint32_t row) {
+static embed_status refuse_row(const embed_table *t, uint32_t row, const char *problem) {
     uint32_t part = 0;
     char name[32];
     while (part + 1 < (uint32_t)t->n_parts && t->parts[part + 1].first_row <= row)
         part++;
     emb_ngram_part_name(part, name);
-    return emb_fail(EMBED_ERR_FORMAT,
-                    "%s/%s: row %" PRIu32 " fails its checksum: the file was changed or damaged",
-                    t->path, name, row);
+    return emb_fail(EMBED_ERR_FORMAT, "%s/%s: row %" PRIu32 " %s: the file was changed or damaged",
+                    t->path, name, row, problem);
+}
+
+/* Of a row that is used for the first time. A sound row in the place of another one would be taken
+ * for a chance answer of the index, so it is asked for the row's own n-gram. */
+static embed_status check_row(const embed_table *t, uint32_t row, const unsigned char *bytes) {
+    emb_ngram_row_header h;
+    int32_t ids[EMB_NGRAM_MAX_K];
+    if (emb_ngram_row_check(&t->manifest.layout, bytes, NULL, 0) != EMB_NGRAM_ROW_GOOD)
+        return refuse_row(t, row, "fails its checksum");
+    memcpy(&h, bytes, sizeof h);
+    memcpy(ids, h.ids, sizeof ids);
+    if (h.length < 2 || h.length > t->index.k ||
+        emb_ngram_index_find(&t->index, ids, h.length) != row)
+        return refuse_row(t, row, "is not found by its own n-gram");
+    return EMBED_OK;
 }
 
 /* Bytes of a row into its slot. known: they were checked before, in this memory. */
@@ -90,8 +105,9 @@ static embed_status take_row(emb_ngram_bringer *b, uint32_t row, size_t slot,
     const embed_table *t = b->table;
     const emb_ngram_layout *l = &t->manifest.layout;
     emb_ngram_row_header *h = &b->headers[slot];
-    if (!known && emb_ngram_row_check(l, bytes, NULL, 0) != EMB_NGRAM_ROW_GOOD)
-        return refuse_row(t, row);
+    const embed_status st = known ? EMBED_OK : check_row(t, row, bytes);
+    if (st != EMBED_OK)
+        return st;
     memcpy(h, bytes, sizeof *h);
     emb_row_decode(t->isa, vector_of(b, slot), bytes + sizeof *h, l->width, l->dtype, h->scale);
     return EMBED_OK;

@@ -168,6 +168,24 @@ static void a_corrupt_row_is_named(void **state) {
     clear(&f);
 }
 
+/* Sound rows that changed places in their file are no chance answers of the index. */
+static void rows_that_changed_places(void **state) {
+    (void)state;
+    fixture f;
+    make(&f, 0, 9);
+    enum { BYTES = 48 + 2 * WIDTH };
+    unsigned char rows[2 * BYTES];
+    const int fd = open(file_of(&f, "rows-000.bin"), O_RDWR);
+    assert_int_equal(pread(fd, rows, sizeof rows, 4096), sizeof rows);
+    assert_int_equal(pwrite(fd, rows + BYTES, BYTES, 4096), BYTES);
+    assert_int_equal(pwrite(fd, rows, BYTES, 4096 + BYTES), BYTES);
+    (void)close(fd);
+    for (int32_t mode = EMBED_TABLE_LAZY; mode <= EMBED_TABLE_READ; mode++)
+        must_say(open_and_fetch(f.table, mode), EMBED_ERR_FORMAT,
+                 "rows-000.bin: row 0 is not found by its own n-gram");
+    clear(&f);
+}
+
 static void truncation_is_its_own_error(void **state) {
     (void)state;
     static const char *const names[] = {"index.bin", "rows-000.bin", "rows-001.bin"};
@@ -411,6 +429,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_flipped_bit_is_found),
         cmocka_unit_test(a_corrupt_row_is_named),
+        cmocka_unit_test(rows_that_changed_places),
         cmocka_unit_test(truncation_is_its_own_error),
         cmocka_unit_test(a_file_cut_while_open),
         cmocka_unit_test(newer_foreign_and_mixed_files),

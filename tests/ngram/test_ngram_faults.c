@@ -190,8 +190,9 @@ static void reads_that_fail(void **state) {
 
 /* ------------------------------------------------------------------------------- foreign rows */
 
-/* Exchange the rows of two entries of the index, and seal it again: the index now lies. */
-static void exchange(const char *path, uint32_t a, uint32_t b) {
+/* Let the index answer b where it should answer a, and seal it again: what chance does once in 5e10
+ * misses. */
+static void redirect(const char *path, uint32_t a, uint32_t b) {
     const int fd = open(path, O_RDWR);
     emb_ngram_file_header h;
     assert_int_equal(pread(fd, &h, sizeof h, 0), sizeof h);
@@ -201,7 +202,7 @@ static void exchange(const char *path, uint32_t a, uint32_t b) {
         for (int e = 0; e < EMB_NGRAM_BUCKET_ENTRIES; e++)
             if (buckets[i].meta[e] & EMB_NGRAM_META_USED) {
                 uint32_t *row = &buckets[i].row[e];
-                *row = *row == a ? b : *row == b ? a : *row;
+                *row = *row == a ? b : *row;
             }
     h.payload_checksum = XXH3_64bits(buckets, h.payload_bytes);
     emb_ngram_header_seal(&h);
@@ -225,7 +226,7 @@ static void foreign_rows_fall_back(void **state) {
     const test_table_spec spec = {.vocab = VOCAB};
     const char *path = test_path(dir, "t");
     test_table_write(path, &spec, &g);
-    exchange(test_path(path, "index.bin"), 2, 3);
+    redirect(test_path(path, "index.bin"), 2, 3);
     for (int32_t mode = EMBED_TABLE_LAZY; mode <= EMBED_TABLE_READ; mode++) {
         const emb_env env = test_env();
         const embed_table_params p = params_of(mode, EMBED_TABLE_IO_AUTO);
@@ -238,16 +239,18 @@ static void foreign_rows_fall_back(void **state) {
         assert_int_equal(emb_ngram_fetcher_create(&f, &env, t, 6), EMBED_OK);
         assert_int_equal(emb_ngram_fetch(f, text, offsets, 1, rows, &stats), EMBED_OK);
         for (int i = 0; i < 6; i++)
-            assert_true((rows[i] != NULL) == (i == 3));
+            assert_true((rows[i] != NULL) == (i == 3 || i == 5));
         assert_memory_equal(rows[3], g.vectors + WIDTH, WIDTH * 4); /* 2 3 4, one shorter */
-        assert_int_equal(stats.foreign_rows, 2);
+        assert_memory_equal(rows[5], g.vectors + 3 * WIDTH, WIDTH * 4);
+        assert_int_equal(stats.foreign_rows, 1);
         assert_int_equal(stats.hits[3], 1);
-        assert_int_equal(stats.hits[4] + stats.hits[2], 0);
-        assert_int_equal(stats.hits[0], 5);
+        assert_int_equal(stats.hits[4], 0);
+        assert_int_equal(stats.hits[2], 1);
+        assert_int_equal(stats.hits[0], 4);
         emb_ngram_fetcher_free(f);
         emb_ngram_table_release(t);
     }
-    exchange(test_path(path, "index.bin"), 1, 77); /* a row that is not there */
+    redirect(test_path(path, "index.bin"), 1, 77); /* a row that is not there */
     const emb_env env = test_env();
     const embed_table_params p = params_of(0, 0);
     embed_table *t;
