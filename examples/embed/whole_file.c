@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* realpath */
 #include "whole_file.h"
 
 #include <errno.h>
@@ -16,14 +17,16 @@ int whole_file_open(whole_file *w, const char *who, const char *path) {
         return EXIT_OK;
     }
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+    const int exists = stat(path, &st) == 0;
+    if (exists && !S_ISREG(st.st_mode)) {
         w->file = fopen(path, "w");
         return w->file ? EXIT_OK : tool_fail(who, "%s: %s", path, strerror(errno));
     }
-    w->tmp = malloc(strlen(path) + sizeof ".tmp");
+    w->target = exists ? realpath(path, NULL) : strdup(path); /* a link stays a link */
+    w->tmp = w->target ? malloc(strlen(w->target) + sizeof ".tmp") : NULL;
     if (!w->tmp)
-        return tool_fail(who, "%s: not enough memory", path);
-    strcpy(w->tmp, path);
+        return tool_fail(who, "%s: %s", path, strerror(errno));
+    strcpy(w->tmp, w->target);
     strcat(w->tmp, ".tmp");
     w->file = fopen(w->tmp, "w");
     if (w->file)
@@ -40,7 +43,7 @@ int whole_file_finish(whole_file *w) {
         good = good && fsync(fileno(w->file)) == 0;
         good = fclose(w->file) == 0 && good;
         w->file = NULL;
-        good = good && rename(w->tmp, w->name) == 0;
+        good = good && rename(w->tmp, w->target) == 0;
         if (good) {
             free(w->tmp);
             w->tmp = NULL;
@@ -55,5 +58,6 @@ void whole_file_close(whole_file *w) {
     if (w->tmp)
         remove(w->tmp);
     free(w->tmp);
+    free(w->target);
     *w = (whole_file){0};
 }

@@ -8,7 +8,7 @@
 
 typedef struct whole_file {
     const char *who, *name; /* for messages */
-    char *tmp;              /* NULL: written in place */
+    char *target, *tmp;     /* NULL: written in place */
     FILE *file;
 } whole_file;
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -48,11 +49,26 @@ embed_status emb_durable_sync_dir(const char *path) {
     return st;
 }
 
+embed_status emb_durable_check_target(const char *path) {
+    struct stat info;
+    if (lstat(path, &info) != 0)
+        return errno == ENOENT ? EMBED_OK : emb_file_fail(path, "cannot look at it");
+    if (S_ISREG(info.st_mode))
+        return EMBED_OK;
+    return emb_fail(EMBED_ERR_IO, "%s: expected a file or nothing, found %s; name another output",
+                    path,
+                    S_ISDIR(info.st_mode)   ? "a directory"
+                    : S_ISLNK(info.st_mode) ? "a symbolic link"
+                                            : "a device or pipe");
+}
+
 embed_status emb_durable_rename(const emb_env *env, const char *from, const char *to) {
     const char *slash = strrchr(to, '/');
     const size_t n = slash == NULL ? 1 : slash == to ? 1 : (size_t)(slash - to);
     char *dir;
-    embed_status st = emb_strdup(env, slash == NULL ? "." : to, n, &dir);
+    embed_status st = emb_durable_check_target(to);
+    if (st == EMBED_OK)
+        st = emb_strdup(env, slash == NULL ? "." : to, n, &dir);
     if (st != EMBED_OK)
         return st;
     st = rename(from, to) != 0 ? emb_file_fail(to, "cannot rename to it")

@@ -10,7 +10,11 @@ embed_status emb_durable_write(const char *path, const void *data, size_t bytes)
 /* fsync a directory, so that names made or renamed in it last. */
 embed_status emb_durable_sync_dir(const char *path);
 
-/* rename(2), then sync the directory of `to`. */
+/* Can a file take the name `path` by rename(2) without harm? _IO unless nothing or a regular file
+ * is there: a device would be lost, and a link would stop being one. */
+embed_status emb_durable_check_target(const char *path);
+
+/* emb_durable_check_target, rename(2), then sync the directory of `to`. */
 embed_status emb_durable_rename(const emb_env *env, const char *from, const char *to);
 
 /* write(2) and pwrite(2) until all is written; short writes and EINTR go on. */

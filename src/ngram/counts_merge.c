@@ -192,6 +192,7 @@ embed_status emb_counts_merge(const emb_env *env, const char *const *inputs, siz
                         (unsigned long long)least, n, (unsigned long long)job->memory);
     m.report = (embed_job_report){.phase = "merge", .unit = "n-grams"};
     m.report.memory_bytes = (n + 1) * (uint64_t)buffer;
+    EMB_TRY(emb_durable_check_target(output));
     EMB_TRY(emb_new_array(env, n, sizeof *m.readers, (void **)&m.readers));
     EMB_TRY(emb_new_array(env, n, sizeof *m.next, (void **)&m.next));
     EMB_TRY(emb_new_array(env, n, sizeof *m.heap, (void **)&m.heap));

@@ -338,6 +338,7 @@ static embed_status open_files(selecting *s, const char *counts, const char *out
     const size_t buffer = share > (1u << 20) ? 1u << 20 : (size_t)share;
     embed_status st = EMBED_OK;
     s->room = buffer;
+    EMB_TRY(emb_durable_check_target(output));
     EMB_TRY(emb_counts_open(&s->reader, s->env, counts, buffer));
     EMB_TRY(emb_alloc(s->env, buffer, (void **)&s->buffer));
     EMB_TRY(emb_new_array(s->env, EMB_COUNT_BINS, sizeof *s->bins, (void **)&s->bins));

@@ -118,10 +118,9 @@ fail:
 
 /* Early word of an output that could not be written, not after hours of counting. */
 static embed_status try_output(const emb_ngram_counter *c) {
-    struct stat info;
-    if (stat(c->output, &info) == 0 && S_ISDIR(info.st_mode))
-        return emb_fail(EMBED_ERR_IO, "%s: expected a file or nothing, found a directory",
-                        c->output);
+    const embed_status st = emb_durable_check_target(c->output);
+    if (st != EMBED_OK)
+        return st;
     const int fd = open(c->partial, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
         return emb_file_fail(c->partial, "cannot create");

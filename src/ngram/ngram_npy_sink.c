@@ -202,6 +202,7 @@ embed_status emb_npy_sink_open(emb_npy_sink **out, const emb_env *env, const cha
     s->row_bytes = width * sizeof(float);
     s->now = (struct slot){.magic = STATE_MAGIC, .rows = rows, .width = width};
     memcpy(s->now.identity, identity, sizeof s->now.identity);
+    EMB_TRY(emb_durable_check_target(path));
     EMB_TRY(emb_mul(rows, s->row_bytes, path, &bytes));
     EMB_TRY(emb_add(bytes, EMB_NPY_HEADER_BYTES, path, &bytes));
     EMB_TRY(emb_strdup(env, path, strlen(path), &s->path));
@@ -240,6 +241,7 @@ embed_status emb_npy_sink_finish(emb_npy_sink *s) {
                         (unsigned long long)s->now.done, (unsigned long long)s->now.rows);
     if (!s->finished) {
         EMB_TRY(checkpoint(s));
+        EMB_TRY(emb_durable_check_target(s->path));
         if (rename(s->partial, s->path) != 0)
             return emb_file_fail(s->path, "cannot rename to it");
         s->finished = 1;
