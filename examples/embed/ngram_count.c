@@ -59,6 +59,7 @@ static int add_file(const char *who, const settings *s, embed_ngram_counter *cou
     text_reader reader;
     const text_format format = s->input.ids ? TEXT_IDS : (text_format)s->input.format;
     int code = text_reader_open(&reader, who, path, format);
+    reader.allow_empty = 1;
     while (code == EXIT_OK && (code = text_reader_next(&reader, PIECE_TEXTS, &piece)) == EXIT_OK &&
            piece->n > 0) {
         const size_t from = *skip < piece->n ? (size_t)*skip : piece->n;

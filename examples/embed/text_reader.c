@@ -139,12 +139,12 @@ static int keep_object(text_reader *r, yyjson_val *root, size_t i) {
 }
 
 static int keep_tokens(text_reader *r, yyjson_val *root, size_t i) {
-    if (yyjson_arr_size(root) == 0)
+    if (yyjson_arr_size(root) == 0 && !(r->allow_empty && yyjson_is_arr(root)))
         return wrong_line(r, "an array of token ids such as [101, 7592, 102]",
                           yyjson_is_arr(root) ? "an empty one" : yyjson_get_type_desc(root));
     r->starts[i] = r->tokens_used;
-    if (!grow((void **)&r->token_pool, &r->tokens_capacity, r->tokens_used + yyjson_arr_size(root),
-              sizeof *r->token_pool))
+    if (!grow((void **)&r->token_pool, &r->tokens_capacity,
+              r->tokens_used + yyjson_arr_size(root) + 1, sizeof *r->token_pool))
         return no_memory(r);
     size_t at, n;
     yyjson_val *value;

@@ -2,7 +2,8 @@
  * however long the file is.
  *   .txt    one text a line, line end (\n or \r\n) not included; an empty line is an empty text
  *   .jsonl  {"text": ...} a line, optionally "id" or "_id", and "title"; blank lines are skipped
- *   ids     [1, 2, 3] a line: ready-made token ids; blank lines are skipped */
+ *   ids     [1, 2, 3] a line: ready-made token ids; blank lines are skipped, [] is refused unless
+ *           allow_empty is set */
 #ifndef EMBED_PROGRAM_TEXT_READER_H
 #define EMBED_PROGRAM_TEXT_READER_H
 
@@ -31,7 +32,8 @@ typedef struct text_reader {
     const char *who, *name; /* for messages */
     FILE *file;
     text_format format;
-    int with_title; /* a text is "title text" where the line has a title */
+    int with_title;  /* a text is "title text" where the line has a title */
+    int allow_empty; /* TEXT_IDS: set after opening */
     uint64_t line;
     uint64_t file_bytes; /* 0: unknown, a pipe */
     char *input;         /* the line being read */

@@ -102,6 +102,7 @@ static int next_texts(token_reader *r, size_t max_texts, const text_piece **piec
             &r->reader, r->who, path, r->options->ids ? TEXT_IDS : (text_format)r->options->format);
         if (code != EXIT_OK)
             return code;
+        r->reader.allow_empty = 1;
     }
 }
 

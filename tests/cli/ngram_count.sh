@@ -118,4 +118,22 @@ fails "list.jsonl: expected a file of" "$embed" ngram select list.jsonl --top 1 
 head -c 400 counts >cut
 fails "EMBED_ERR_TRUNCATED" "$embed" ngram select cut --top 1 -o x
 [ ! -e x ] && [ ! -e x.work ] || failed "expected no x"
+
+# Nothing but a file gives way to the output: a device or a link would be lost.
+mkfifo pipe
+ln -s counts link
+for output in pipe link temp; do
+    run 1 "$embed" ngram count -m "$model" -i corpus.txt -o $output
+    said err "expected a file or nothing, found"
+    run 1 "$embed" ngram merge -o $output counts
+    said err "expected a file or nothing, found"
+    run 1 "$embed" ngram select counts --top 5 -o $output
+    said err "expected a file or nothing, found"
+done
+[ -p pipe ] && [ -L link ] && [ -d temp ] || failed "expected that all are still there"
+
+# Empty rows of ids are texts.
+{ echo "[]" && cat ids.jsonl && echo "[]"; } >gaps.jsonl
+run 0 "$embed" ngram count -m "$model" --ids --json -i gaps.jsonl -o counts.b
+said out '"texts": 62,'
 passed

@@ -120,23 +120,24 @@ done
 {
     printf '[%s,%s,%s,%s,%s]\n' "$b" "$c" "$a" "$b" "$c"
     printf '\n[%s]\n' "$a"
-    printf '[%s,2,%s]\n' "$a" "$b"
+    printf '[%s,2,%s]\n[]\n' "$a" "$b"
 } >ids.jsonl
 {
     printf '{"ids":[%s,%s,%s,%s,%s],"len":[0,2,0,2,3],"row":[-1,1,-1,0,2]}\n' "$b" "$c" "$a" "$b" "$c"
     printf '{"ids":[%s],"len":[0],"row":[-1]}\n' "$a"
     printf '{"ids":[%s,2,%s],"len":[0,0,0],"row":[-1,-1,-1]}\n' "$a" "$b"
+    printf '{"ids":[],"len":[],"row":[]}\n'
 } >expected
 run 0 "$embed" ngram query -m "$model" --table table --ids -v jsonl -i ids.jsonl
 same out expected
 run 0 "$embed" ngram query -m "$model" --table table --ids -v word -i ids.jsonl
-lines out 13
+lines out 14
 said out "$(printf '%s\t2\t1' "$c")"
 run 0 "$embed" ngram query -m "$model" --table table --ids -v sentence -i ids.jsonl
-lines out 4
+lines out 5
 said out "$(printf '5\t3\t0.6000\t2.333')"
 run 0 "$embed" ngram query -m "$model" --table table --access-log log --ids -i ids.jsonl ids.jsonl
-said out "texts                 6"
+said out "texts                 8"
 said out "tokens                18"
 said out "matched               6, 33.3 % of the tokens"
 said out "distinct rows         3 of 3"
