@@ -139,7 +139,7 @@ static void gather(const bench *b, const embed_table *t, int ahead, int decode) 
         if (decode)
             emb_row_decode(t->isa, b->floats + (size_t)i * width,
                            row + sizeof(emb_ngram_row_header), b->width, t->manifest.layout.dtype,
-                           scale);
+                           scale, 1);
         else
             memcpy(b->copies + (size_t)i * 2 * width, row + sizeof(emb_ngram_row_header),
                    2 * width);

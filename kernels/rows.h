@@ -27,8 +27,10 @@ typedef struct emb_rows {
     void (*exponentials)(float *s, int64_t lds, int64_t rows, int64_t n, float scale, float *sum);
     void (*divide)(float *x, int64_t ldx, int64_t rows, int64_t n, const float *sum);
 
-    /* y[:n] = x[:n] widened, times scale for EMBED_I8: kernels/row_decode. */
-    void (*widen)(float *y, const void *x, int64_t n, int32_t dtype, float scale);
+    /* y[:n] = x[:n] widened, times scale for EMBED_I8; stream: past the caches until
+     * widen_end: kernels/row_decode. */
+    void (*widen)(float *y, const void *x, int64_t n, int32_t dtype, float scale, int stream);
+    void (*widen_end)(void);
 } emb_rows;
 
 extern const emb_rows emb_rows_portable;

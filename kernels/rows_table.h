@@ -11,5 +11,5 @@
 #define EMB_ROWS_TABLE                                                                             \
     {                                                                                              \
         layernorm_rows, embed_lookup_rows, moe_combine_rows, choose_rows, rotate_rows,             \
-            exponential_rows, divide_rows, widen_row                                               \
+            exponential_rows, divide_rows, widen_row, widen_end                                    \
     }

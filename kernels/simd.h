@@ -57,6 +57,14 @@ V_INLINE emb_v v_load_n(const void *p, int64_t n) { /* zeros from lane n on */
 V_INLINE void v_store(float *p, emb_v a) {
     _mm512_storeu_ps(p, a);
 }
+/* Past the caches, for what is not read again soon; p aligned to 64 bytes. Stores of other threads
+ * and kinds may overtake it until v_stream_end. */
+V_INLINE void v_stream(float *p, emb_v a) {
+    _mm512_stream_ps(p, a);
+}
+V_INLINE void v_stream_end(void) {
+    _mm_sfence();
+}
 V_INLINE void v_store_n(float *p, emb_v a, int64_t n) {
     _mm512_mask_storeu_ps(p, v_first(n), a);
 }
@@ -161,6 +169,13 @@ V_INLINE emb_v v_load_n(const void *p, int64_t n) {
 V_INLINE void v_store(float *p, emb_v a) {
     _mm256_storeu_ps(p, a.lo);
     _mm256_storeu_ps(p + 8, a.hi);
+}
+V_INLINE void v_stream(float *p, emb_v a) {
+    _mm256_stream_ps(p, a.lo);
+    _mm256_stream_ps(p + 8, a.hi);
+}
+V_INLINE void v_stream_end(void) {
+    _mm_sfence();
 }
 V_INLINE void v_store_n(float *p, emb_v a, int64_t n) {
     _mm256_maskstore_ps(p, v_first8(n), a.lo);
@@ -294,6 +309,11 @@ V_INLINE emb_v v_load_n(const void *p, int64_t n) {
 }
 V_INLINE void v_store(float *p, emb_v a) {
     memcpy(p, &a, sizeof a);
+}
+V_INLINE void v_stream(float *p, emb_v a) {
+    v_store(p, a);
+}
+V_INLINE void v_stream_end(void) {
 }
 V_INLINE void v_store_n(float *p, emb_v a, int64_t n) {
     memcpy(p, &a, (size_t)n * 4);

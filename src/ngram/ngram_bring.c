@@ -11,7 +11,8 @@
 #include "ngram/ngram_parts.h"
 
 #define TOUCH_AHEAD 4 /* rows whose cache lines are asked for while one is decoded */
-#define DIRECT 4096u  /* reads start and end at multiples of this */
+#define STREAM_BYTES ((size_t)1 << 20) /* batches of so many bytes are written past the caches */
+#define DIRECT 4096u                   /* reads start and end at multiples of this */
 
 void emb_ngram_bringer_init(emb_ngram_bringer *b, const emb_env *env, embed_table *t) {
     *b = (emb_ngram_bringer){
@@ -109,7 +110,8 @@ static embed_status take_row(emb_ngram_bringer *b, uint32_t row, size_t slot,
     if (st != EMBED_OK)
         return st;
     memcpy(h, bytes, sizeof *h);
-    emb_row_decode(t->isa, vector_of(b, slot), bytes + sizeof *h, l->width, l->dtype, h->scale);
+    emb_row_decode(t->isa, vector_of(b, slot), bytes + sizeof *h, l->width, l->dtype, h->scale,
+                   b->stream);
     return EMBED_OK;
 }
 
@@ -266,9 +268,11 @@ embed_status emb_ngram_bring(emb_ngram_bringer *b, const emb_ngram_rowset *set,
     embed_status st = EMBED_OK;
     EMB_TRY(emb_ngram_bringer_reserve(b, set->n));
     stats->distinct_rows += set->n;
+    b->stream = set->n * b->stride * sizeof(float) >= STREAM_BYTES;
     sort_out(b, set, stats);
     EMB_TRY(take_places(b, set->rows, b->used));
     EMB_TRY(take_misses(b, stats));
+    emb_row_decode_end(b->table->isa);
     b->used += set->n;
 fail:
     return st;

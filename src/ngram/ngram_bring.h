@@ -21,6 +21,7 @@ typedef struct emb_ngram_bringer {
     emb_ngram_row_header *headers; /* [capacity] */
     float *const *targets;         /* where the vector of each slot goes instead, or NULL */
     size_t stride, capacity, vector_capacity, used;
+    int stream;              /* this batch is written past the caches */
     emb_ngram_place *places; /* rows in memory */
     emb_ngram_miss *misses;  /* rows to be read */
     emb_ngram_span *spans; /* pieces of files that hold them; first_miss[i] the first row of each */

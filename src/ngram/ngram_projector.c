@@ -75,7 +75,7 @@ static embed_status take_tensor(emb_ngram_projector *p, const embed_table *t,
                         emb_tensor_show_shape(tensor, shape), tensor->dtype_name);
     EMB_TRY(emb_mul((size_t)rows, (size_t)cols, path, &n));
     EMB_TRY(emb_new_array(&t->env, n, sizeof *p->values, (void **)&p->values));
-    emb_row_decode(t->isa, p->values, tensor->data, (int64_t)n, tensor->dtype, 1);
+    emb_row_decode(t->isa, p->values, tensor->data, (int64_t)n, tensor->dtype, 1, 0);
     p->weight = (emb_weight){
         .m = {.data = p->values, .rows = rows, .cols = cols, .dtype = EMBED_F32},
         .layout = EMB_GEMM_NT,

@@ -53,12 +53,14 @@ static void every_isa_widens_to_the_same_bits(void **state) {
     uint64_t rng = 5;
     for (size_t d = 0; d < 4; d++)
         for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++)
-            for (size_t a = 0; a < n_isas; a++) {
+            for (size_t a = 0; a < 2 * n_isas; a++) {
+                const emb_isa *isa = isas[a / 2];
                 const int64_t n = widths[w];
                 unsigned char *block, *x = make_row(n, dtypes[d], &rng, &block);
                 float *y = test_guarded((size_t)n);
                 const float scale = 0.0123f;
-                emb_row_decode(isas[a], y, x, n, dtypes[d], scale);
+                emb_row_decode(isa, y, x, n, dtypes[d], scale, a % 2);
+                emb_row_decode_end(isa);
                 test_guards_check("row_decode", y, (size_t)n);
                 for (int64_t i = 0; i < n; i++)
                     assert_true((double)y[i] == value_of(x, i, dtypes[d], scale));
