@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/durable.h"
+
 #define LEAST_BUFFER ((size_t)16 << 10) /* of each file */
 #define MOST_BUFFER ((size_t)4 << 20)
 #define REPORT_RECORDS ((uint64_t)1 << 16)
