@@ -167,13 +167,14 @@ static void identify(const remake *r, uint8_t identity[16]) {
 
 static embed_status open_input(remake *r, const char *input) {
     const embed_compact_params *p = r->params;
-    const embed_table_params params = {.struct_size = sizeof params,
-                                       .mode = EMBED_TABLE_LAZY,
-                                       .flags = p->flags | EMBED_TABLE_ALLOW_MISMATCH,
-                                       .cache_bytes = 1,
-                                       .key_path = p->key_path,
-                                       .key = p->key,
-                                       .key_user = p->key_user};
+    const embed_table_params params = {
+        .struct_size = sizeof params,
+        .mode = EMBED_TABLE_READ, /* mapped pages would count as memory */
+        .flags = p->flags | EMBED_TABLE_ALLOW_MISMATCH,
+        .cache_bytes = 1,
+        .key_path = p->key_path,
+        .key = p->key,
+        .key_user = p->key_user};
     char *path = NULL;
     embed_status st = EMBED_OK;
     EMB_TRY(emb_ngram_table_open(&r->table, &r->env, input, &params, NULL));
