@@ -1,0 +1,72 @@
+/* gemm_cuda_tile: what both kernels of gemm.cu do before and after the sums: find the tile of a
+ * block and finish its elements. */
+#ifndef EMB_KERNELS_GEMM_CUDA_TILE_H
+#define EMB_KERNELS_GEMM_CUDA_TILE_H
+
+#include "kernels/cuda/cuda_activation.h"
+#include "kernels/gemm/gemm_cuda.h"
+
+struct emb_gemm_params {
+    emb_cuda_gemm_args a;
+    int32_t x_vector, w_vector, y_vector; /* rows begin and end at multiples of 16 bytes */
+};
+
+/* Rows first .. end - 1 (at most the tile's height) of `group`; end <= first: nothing to do. */
+struct emb_gemm_rows {
+    int64_t first, end;
+    int group;
+};
+
+/* Group g starts at tile offset[g] / height + g: the next starts at least
+ * ceil((offset[g + 1] - offset[g]) / height) further on, and the starts ascend. Whole warps call.
+ */
+__device__ inline emb_gemm_rows emb_gemm_find_rows(const emb_cuda_gemm_args &a, int height) {
+    const int64_t tile = blockIdx.y;
+    emb_gemm_rows r = {tile * height, a.m, 0};
+    if (a.offset == NULL) {
+        if (a.count != NULL && *a.count < r.end)
+            r.end = *a.count;
+        return r;
+    }
+    const int lane = (int)threadIdx.x % EMB_WARP;
+    int started = 0;
+    for (int e = 0; e < a.groups; e += EMB_WARP)
+        started += __popc(__ballot_sync(
+            EMB_ALL, e + lane < a.groups && a.offset[e + lane] / height + e + lane <= tile));
+    r.group = started - 1;
+    const int64_t from = a.offset[r.group];
+    r.first = from + (tile - (from / height + r.group)) * height;
+    r.end = a.offset[r.group + 1];
+    return r;
+}
+
+/* act(s + bias) of the sums as a tile has them; ACT < 0: the activation of the arguments. */
+template <int ACT>
+__device__ inline float emb_gemm_finish(const emb_cuda_gemm_args &a, float s, float bias) {
+    return emb_activate(ACT < 0 ? a.act : ACT, s + bias);
+}
+
+/* n <= 8 finished elements of row m from column `col` on: times mul, to y. */
+template <class T>
+__device__ inline void emb_gemm_store8(const emb_gemm_params &p, int64_t m, int64_t col, int n,
+                                       float v[8]) {
+    T *const y = (T *)p.a.y + m * p.a.ldy + col;
+    const int vector = p.y_vector && n >= 8;
+    if (p.a.mul != NULL) {
+        const T *const mul = (const T *)p.a.mul + m * p.a.ldmul + col;
+        float f[8];
+        if (vector)
+            emb_load8(mul, f);
+        else
+            emb_load_some(mul, n, f);
+        EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            v[i] *= f[i];
+    }
+    if (vector)
+        emb_store8(y, v);
+    else
+        emb_store_some(y, n, v);
+}
+
+#endif
