@@ -19,12 +19,14 @@
 #define EMB_SHARED(type, name, n) __shared__ __align__(16) type name[n]
 #define EMB_SHARED_DYNAMIC(name) extern __shared__ __align__(128) unsigned char name[]
 #define EMB_UNROLL _Pragma("unroll")
+#define EMB_UNROLL_4 _Pragma("unroll 4")
 #else
 #define EMB_SHARED(type, name, n)                                                                  \
     static const char name##_key = 0;                                                              \
     type *const name = (type *)emb_shim_static(&name##_key, sizeof(type) * (n))
 #define EMB_SHARED_DYNAMIC(name) unsigned char *const name = (unsigned char *)emb_shim_dynamic()
 #define EMB_UNROLL
+#define EMB_UNROLL_4
 #endif
 
 /* ------------------------------------------------------------------------------ launching */
