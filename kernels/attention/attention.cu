@@ -141,12 +141,17 @@ embed_status start(emb_cuda_exec *x, const emb_attention_params &p) {
     }
 }
 
+int aligned(const void *p) {
+    return (uintptr_t)p % 16 == 0;
+}
+
 } // namespace
 
 extern "C" embed_status emb_cuda_attention(emb_cuda_exec *exec,
                                            const emb_cuda_attention_args *args) {
     const emb_cuda_attention_args &a = *args;
-    const emb_attention_params p = {a, (uintptr_t)a.qkv % 16 == 0 && (uintptr_t)a.out % 16 == 0};
+    const emb_attention_params p = {a, aligned(a.qkv) && aligned(a.out),
+                                    aligned(a.cos) && aligned(a.sin)};
     if (a.tokens < 0 || a.texts < 0 || a.tokens + a.texts > INT32_MAX || a.heads < 1 ||
         a.heads > 65535)
         return emb_cuda_refuse(exec, "attention: shape");

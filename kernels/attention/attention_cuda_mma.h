@@ -29,7 +29,7 @@ __device__ inline void emb_attention_rotate_tile(const emb_attention_params &p,
                                                  const emb_attention_span &s, int first,
                                                  uint4 *tile) {
     const int half = p.a.rotary_dim / 2;
-    if (half % 8 == 0) {
+    if (half % 8 == 0 && p.angles_vector) {
         const int chunks = half / 8;
         for (int i = (int)threadIdx.x; i < EMB_ATTENTION_ROWS * chunks;
              i += EMB_ATTENTION_THREADS) {
@@ -39,12 +39,14 @@ __device__ inline void emb_attention_rotate_tile(const emb_attention_params &p,
             T *const x = (T *)(tile + emb_swizzle<HD / 8>(row, chunk));
             T *const y = (T *)(tile + emb_swizzle<HD / 8>(row, chunk + chunks));
             const int64_t angle = (int64_t)(first + row) * half + chunk * 8;
-            float u[8], v[8];
+            float u[8], v[8], c[8], n[8];
             emb_load8(x, u);
             emb_load8(y, v);
+            emb_load8(p.a.cos + angle, c);
+            emb_load8(p.a.sin + angle, n);
             EMB_UNROLL
             for (int j = 0; j < 8; j++)
-                emb_attention_rotate(&u[j], &v[j], p.a.cos[angle + j], p.a.sin[angle + j]);
+                emb_attention_rotate(&u[j], &v[j], c[j], n[j]);
             emb_store8(x, u);
             emb_store8(y, v);
         }
@@ -239,16 +241,20 @@ __global__ void __launch_bounds__(EMB_ATTENTION_THREADS)
             emb_attention_rotate_tile<T, HD>(p, s, t * EMB_ATTENTION_ROWS, keys);
             __syncthreads();
         }
-        if (t == 0)
+        if (s.first + warp * 16 >= s.length)
+            continue; /* no query for this warp */
+        if (t == 0) {
             EMB_UNROLL
-        for (int kk = 0; kk < HD / 16; kk++)
-            emb_ldmatrix(q[kk],
-                         queries + emb_swizzle<HD / 8>(warp * 16 + lane % 16, kk * 2 + lane / 16));
+            for (int kk = 0; kk < HD / 16; kk++)
+                emb_ldmatrix(q[kk], queries + emb_swizzle<HD / 8>(warp * 16 + lane % 16,
+                                                                  kk * 2 + lane / 16));
+        }
         emb_attention_scores<T, HD>(q, keys, score);
         emb_attention_weigh<HD>(state, score, s.length - t * EMB_ATTENTION_ROWS, c);
         emb_attention_add<T, HD>(state, score, values);
     }
-    emb_attention_store<T, HD>(p, s, state, queries);
+    if (s.first + warp * 16 < s.length)
+        emb_attention_store<T, HD>(p, s, state, queries);
 }
 
 #endif

@@ -7,7 +7,8 @@
 
 struct emb_attention_params {
     emb_cuda_attention_args a;
-    int32_t vector; /* heads begin at multiples of 16 bytes */
+    int32_t vector;        /* heads begin at multiples of 16 bytes */
+    int32_t angles_vector; /* cos and sin do */
 };
 
 /* Queries first .. of the text that has tokens start .. start + length - 1; length <= first: none.

@@ -9,7 +9,7 @@ enum { MOST_GROUPS = 256, USUAL_PROCESSORS = 132, MOST_TILES_DOWN = 65535 };
 /* BM, BN, warps down and across, stages, blocks a multiprocessor */
 typedef emb_gemm_shape<128, 128, 2, 2, 3, 2> large;
 typedef emb_gemm_shape<64, 64, 2, 2, 4, 3> medium;
-typedef emb_gemm_shape<16, 32, 1, 2, 8, 4> small;
+typedef emb_gemm_shape<16, 32, 1, 2, 16, 2> small;
 
 /* ------------------------------------------------------------------------------------- f32 */
 

@@ -15,10 +15,10 @@
  * dtype once. No sum is split, so an element's bits depend on its row of x and column of w alone,
  * not on M, the tile sizes or the groups. flops 2*M*N*K   bytes elt*(M*K + M*N (+ M*N)) + elt*N*K a
  * group bound M large: tensor cores, ~60% of their rate on sm_90 (mma.sync), near it on sm_80, 89,
- * 120; M <= 32: weight bandwidth, N/32 blocks with up to 7 stages of 4 KiB of w each under way
+ * 120; M <= 32: weight bandwidth, N/32 blocks with up to 15 stages of 4 KiB of w each under way
  * launch 16-bit: tiles of 128 x 128 (4 warps of 64 x 64, 3 stages of K 64, 96 KiB) where they make
  * a wave of blocks, else 64 x 64 (4 warps of 32 x 32, 4 stages, 64 KiB), for up to 32 rows a group
- *       16 x 32 (2 warps, 8 stages, 48 KiB). f32: 64 x 64 or 16 x 64, 256 threads.
+ *       16 x 32 (2 warps, 16 stages, 96 KiB). f32: 64 x 64 or 16 x 64, 256 threads.
  *       Groups: M / tile + groups rows of tiles; group g starts at tile offset[g] / tile + g, which
  *       leaves each enough, and surplus blocks return at once.
  * error |y - act(s) mul| <= 1.13 ((K/4 + 8) 2^-23 sum_k |x w| + 2e-6 |s|) |mul| + half an ulp of

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 # shellcheck disable=SC2016 # $0 is awk's
-find src kernels -name '*.[ch]' ! -path 'src/third_party/*' | sort | xargs awk '
+find src kernels \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' \) ! -path 'src/third_party/*' | sort | xargs awk '
 BEGIN {
     allowed["api"] = " model ngram tokenizer io kernels base "
     allowed["model"] = " ngram tokenizer io kernels base "

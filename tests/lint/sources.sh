@@ -11,7 +11,7 @@ report() { # report HEADLINE LINES
     wrong=1
 }
 
-ours=$(find src kernels include examples bench tests -name '*.[ch]' -o -name '*.cpp' |
+ours=$(find src kernels include examples bench tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' |
     grep -v '^src/third_party/' | sort)
 [ -n "$ours" ] || { echo "no sources found"; exit 1; }
 
