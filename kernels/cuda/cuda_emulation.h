@@ -15,7 +15,8 @@
 extern "C" {
 #endif
 
-/* Order of threads and blocks from now on; 0 (the start): ascending. */
+/* Order of threads and blocks from now on; 0 (the start): ascending, odd: at random, even: some
+ * warps, chosen at random, run as far ahead of the others as barriers let them. */
 void emb_emulation_seed(uint64_t seed);
 
 /* What was wrong in the last launch that failed; "" before. */

@@ -81,9 +81,9 @@ static struct {
     fiber *current;
     unsigned char *stacks;
     warp warps[MAX_WARPS];
-    fiber *ready[MAX_THREADS];
-    unsigned head, tail;
-    array arrays[MAX_ARRAYS]; /* [0] is the dynamic one */
+    uint32_t ready[MAX_WARPS], ready_warps; /* lanes, and warps with any, that can go on */
+    unsigned char order[MAX_WARPS];         /* of the warps, in blocks where some run ahead */
+    array arrays[MAX_ARRAYS];               /* [0] is the dynamic one */
     int n_arrays;
 } run;
 
@@ -149,24 +149,42 @@ SHIM_PLAIN static void switch_to(fiber *to) {
 #endif
 }
 
-static void make_ready(fiber *f) {
-    run.ready[run.tail++ % MAX_THREADS] = f;
+static void make_ready(const fiber *f) {
+    run.ready[f->warp] |= (uint32_t)1 << f->lane;
+    run.ready_warps |= (uint32_t)1 << f->warp;
+}
+
+/* The first bit that is set, from a random one on. */
+static int some_bit(uint32_t mask) {
+    const unsigned by = (unsigned)next_random() % 32;
+    const uint32_t rotated = mask >> by | (by > 0 ? mask << (32 - by) : 0);
+    return (int)((by + (unsigned)__builtin_ctz(rotated)) % 32);
+}
+
+/* Seed 0: the first warp that can, so that it runs as far ahead as it may; odd: any; even: the
+ * first in an order that each block has of its own. */
+static int choose_warp(void) {
+    if (seed_now == 0)
+        return __builtin_ctz(run.ready_warps);
+    if (seed_now % 2 == 1)
+        return some_bit(run.ready_warps);
+    for (const unsigned char *w = run.order;; w++)
+        if (run.ready_warps >> *w & 1)
+            return *w;
 }
 
 /* Goes on with some thread that can; with the host if there is none. */
 SHIM_PLAIN static void run_another(void) {
-    if (run.head == run.tail) {
+    if (run.ready_warps == 0) {
         switch_to(&run.host);
         return;
     }
-    const unsigned head = run.head++;
-    if (seed_now != 0) {
-        const unsigned other = head + (unsigned)(next_random() % (run.tail - head));
-        fiber *const f = run.ready[other % MAX_THREADS];
-        run.ready[other % MAX_THREADS] = run.ready[head % MAX_THREADS];
-        run.ready[head % MAX_THREADS] = f;
-    }
-    switch_to(run.ready[head % MAX_THREADS]);
+    const int w = choose_warp();
+    const int lane = seed_now == 0 ? __builtin_ctz(run.ready[w]) : some_bit(run.ready[w]);
+    run.ready[w] &= ~((uint32_t)1 << lane);
+    if (run.ready[w] == 0)
+        run.ready_warps &= ~((uint32_t)1 << w);
+    switch_to(&run.fibers[w * LANES + lane]);
 }
 
 SHIM_PLAIN static void thread_main(void) {
@@ -356,7 +374,13 @@ void emb_shim_copy_wait(int newest) {
 
 static void start_block(const emb_shim_job *job, dim3 block) {
     run.finished = run.at_barrier = 0;
-    run.head = run.tail = 0;
+    run.ready_warps = 0;
+    memset(run.ready, 0, sizeof run.ready);
+    for (int i = 0; i < MAX_WARPS; i++) { /* a random order, grown by one at a time */
+        const int at = (int)(next_random() % (uint64_t)(i + 1));
+        run.order[i] = run.order[at];
+        run.order[at] = (unsigned char)i;
+    }
     memset(run.warps, 0, sizeof run.warps);
     for (int i = 0; i < run.n_arrays; i++)
         memset(run.arrays[i].base, 0xff, run.arrays[i].bytes);

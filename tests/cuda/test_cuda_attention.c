@@ -134,7 +134,7 @@ static void run_shape(const struct shape *s, int32_t dtype) {
     void *first = NULL;
     if (s->shifted)
         a.qkv = cuda_shifted(a.qkv, tokens * 3 * width, dtype);
-    for (uint64_t order = 0; order < 2; order++) {
+    for (uint64_t order = 0; order < CUDA_SEEDS; order++) {
         a.out = cuda_output(bytes);
         emb_emulation_seed(order);
         cuda_worked("attention", emb_cuda_attention(cuda_exec(), &a));

@@ -124,7 +124,7 @@ static void run_shape(const struct shape *s, int32_t dtype) {
         a.bias = NULL;
     if (!s->mul)
         a.mul = NULL;
-    for (uint64_t order = 0; order < 2; order++) {
+    for (uint64_t order = 0; order < CUDA_SEEDS; order++) {
         emb_cuda_exec *exec = cuda_exec();
         if (s->processors > 0)
             exec->processors = s->processors;
