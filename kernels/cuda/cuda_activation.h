@@ -58,4 +58,18 @@ __device__ static inline float emb_activate(int32_t act, float x) {
     }
 }
 
+__device__ static inline void emb_activate8(int32_t act, float (&v)[8]) {
+    if (act == EMB_CUDA_ACT_NONE)
+        return;
+    if (act == EMB_CUDA_ACT_GELU) { /* without a branch for each element */
+        EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            v[i] = emb_gelu(v[i]);
+        return;
+    }
+    EMB_UNROLL
+    for (int i = 0; i < 8; i++)
+        v[i] = emb_activate(act, v[i]);
+}
+
 #endif

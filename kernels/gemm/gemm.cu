@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(THREADS) gemm_f32(const __grid_constant__ emb_
         if (m >= r.end || n >= a.n)
             continue;
         const float bias = a.bias != NULL ? a.bias[r.group * a.n + n] : 0.0f;
-        const float v = emb_gemm_finish<-1>(a, acc[c][d], bias);
+        const float v = emb_activate(a.act, acc[c][d] + bias);
         const float mul = a.mul != NULL ? ((const float *)a.mul)[m * a.ldmul + n] : 1.0f;
         ((float *)a.y)[m * a.ldy + n] = a.mul != NULL ? v * mul : v;
     }

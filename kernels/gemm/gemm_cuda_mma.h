@@ -107,8 +107,8 @@ __device__ inline void emb_gemm_multiply(const uint4 *stage, float (&acc)[S::MI]
     }
 }
 
-/* Finished sums to the f32 tile `out`. */
-template <class S, int ACT>
+/* Sums and bias to the f32 tile `out`. */
+template <class S>
 __device__ inline void emb_gemm_spill(const emb_cuda_gemm_args &a, const float *bias, int64_t n0,
                                       const float (&acc)[S::MI][S::NI][4], float *out, int wm,
                                       int wn) {
@@ -121,12 +121,9 @@ __device__ inline void emb_gemm_spill(const emb_cuda_gemm_args &a, const float *
         EMB_UNROLL
         for (int i = 0; i < S::MI; i++)
             EMB_UNROLL
-        for (int half = 0; half < 2; half++) {
-            float2 v;
-            v.x = emb_gemm_finish<ACT>(a, acc[i][j][half * 2], b0);
-            v.y = emb_gemm_finish<ACT>(a, acc[i][j][half * 2 + 1], b1);
-            *(float2 *)(out + (wm + i * 16 + half * 8 + g) * S::OUT_STRIDE + col) = v;
-        }
+        for (int half = 0; half < 2; half++)
+            *(float2 *)(out + (wm + i * 16 + half * 8 + g) * S::OUT_STRIDE + col) =
+                float2{acc[i][j][half * 2] + b0, acc[i][j][half * 2 + 1] + b1};
     }
 }
 
@@ -177,12 +174,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     __syncthreads(); /* nothing is under way any more: the last groups are empty */
     float *const out = (float *)shared;
     const float *const bias = a.bias != NULL ? a.bias + r.group * a.n : NULL;
-    if (a.act == EMB_CUDA_ACT_GELU)
-        emb_gemm_spill<S, EMB_CUDA_ACT_GELU>(a, bias, n0, acc, out, wm, wn);
-    else if (a.act == EMB_CUDA_ACT_NONE)
-        emb_gemm_spill<S, EMB_CUDA_ACT_NONE>(a, bias, n0, acc, out, wm, wn);
-    else
-        emb_gemm_spill<S, -1>(a, bias, n0, acc, out, wm, wn);
+    emb_gemm_spill<S>(a, bias, n0, acc, out, wm, wn);
     __syncthreads();
     for (int i = thread; i < S::BM * S::BN / 8; i += S::THREADS) {
         const int row = i / (S::BN / 8), col = i % (S::BN / 8) * 8;
@@ -191,6 +183,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         if (r.first + row >= r.end || left <= 0)
             continue;
         emb_load8(out + row * S::OUT_STRIDE + col, v);
+        emb_activate8(a.act, v);
         emb_gemm_store8<T>(p, r.first + row, n0 + col, left < 8 ? (int)left : 8, v);
     }
 }

@@ -40,12 +40,6 @@ __device__ inline emb_gemm_rows emb_gemm_find_rows(const emb_cuda_gemm_args &a, 
     return r;
 }
 
-/* act(s + bias) of the sums as a tile has them; ACT < 0: the activation of the arguments. */
-template <int ACT>
-__device__ inline float emb_gemm_finish(const emb_cuda_gemm_args &a, float s, float bias) {
-    return emb_activate(ACT < 0 ? a.act : ACT, s + bias);
-}
-
 /* n <= 8 finished elements of row m from column `col` on: times mul, to y. */
 template <class T>
 __device__ inline void emb_gemm_store8(const emb_gemm_params &p, int64_t m, int64_t col, int n,
