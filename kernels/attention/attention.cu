@@ -37,7 +37,7 @@ __device__ inline void load_rows(const emb_cuda_attention_args &a, const emb_att
 /* Warp w has queries 4 w .. + 3; a lane has one key while scores are made, and dimensions lane,
  * lane + 32, ... while values are added up. */
 template <class T, int DIMS>
-__global__ void __launch_bounds__(WARPS *EMB_WARP)
+__global__ void __launch_bounds__(WARPS *EMB_WARP, 4)
     attention_plain(const __grid_constant__ emb_attention_params p) {
     EMB_SHARED_DYNAMIC(shared);
     const emb_cuda_attention_args &a = p.a;
@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(WARPS *EMB_WARP)
         for (int r = 0; r < EACH; r++) {
             const float *const q = queries + (warp * EACH + r) * stride;
             float score = 0.0f;
+            EMB_UNROLL_4
             for (int d = 0; d < dim; d++)
                 score = fmaf(q[d], keys[lane * stride + d], score);
             if (first + lane >= s.length)
@@ -83,6 +84,7 @@ __global__ void __launch_bounds__(WARPS *EMB_WARP)
             EMB_UNROLL
             for (int d = 0; d < DIMS; d++)
                 out[r][d] *= old;
+            EMB_UNROLL_4
             for (int k = 0; k < KEYS; k++) {
                 const float w = __shfl_sync(EMB_ALL, weight, k);
                 EMB_UNROLL

@@ -1,7 +1,6 @@
-/* attention_cuda_mma: 64 queries of one text and head on the tensor cores. Warp w has queries 16 w
- * ..
- * + 15: their scores with 64 keys, the weights made of them and the sums over v stay in its
- * registers; keys and values come through shared memory, the next 64 while these are worked on. */
+/* attention_cuda_mma: 64 queries of one text and head on the tensor cores. A warp has 16 of them:
+ * their scores with 64 keys, the weights made of those and the sums over v stay in its registers;
+ * keys and values come through shared memory, the next 64 while these are worked on. */
 #ifndef EMB_KERNELS_ATTENTION_CUDA_MMA_H
 #define EMB_KERNELS_ATTENTION_CUDA_MMA_H
 

@@ -8,7 +8,8 @@
  *
  * Op::args   has tokens, dim, count, dtype, y, gamma, beta, eps
  * Op::begin  per thread, before the loads: what the row needs (row numbers, gates)
- * Op::load   adds nothing up twice: v[0..7] = the row's elements i .. i + 7 (n of them, rest 0) */
+ * Op::load   v[0..7], zeros before, = the row's elements i .. i + 7 (only n of them matter)
+ * Op::finish after the stores, with the row as it was before rounding */
 #ifndef EMB_KERNELS_CUDA_ROW_H
 #define EMB_KERNELS_CUDA_ROW_H
 

@@ -1,9 +1,10 @@
 /* gemm_cuda: y[m,n] = act(sum_k x[m,k] * w[n,k] + bias[n]) (* mul[m,n]), dense or for the experts
  * of a MoE layer, whose sizes only the device knows
  *
- * x     rows of K elements of dtype with stride ldx; row m of the product is x[x_rows[m]] if x_rows
- * is not NULL: the router's `rows`, gathered while loading, no permuted copy w     EMB_CUDA_NT:
- * [N,K] as torch.nn.Linear stores it, EMB_CUDA_NN: [K,N]; dtype; groups of them one after the other
+ * x     rows of K elements of dtype with stride ldx; row m of the product is x[x_rows[m]] where
+ *       x_rows is not NULL: the router's `rows`, gathered while loading, no permuted copy
+ * w     EMB_CUDA_NT: [N,K] as torch.nn.Linear stores it, EMB_CUDA_NN: [K,N]; dtype; `groups` of
+ *       them one after the other
  * bias  f32 [groups,N] or NULL; mul [M,N] dtype, stride ldmul, or NULL (the gated variants: the up
  *       projection is written first); y [M,N] dtype, stride ldy, may be mul, must not alias x
  * offset [groups + 1] int32 on the device: group g has rows offset[g] .. offset[g + 1] - 1 of
@@ -13,16 +14,18 @@
  * f16 and bf16: mma.sync m16n8k16, f32 accumulators, k ascending by 16; f32: one chain of fused
  * multiply-adds, k ascending, no tensor cores. Then bias, activation and product in f32, rounded to
  * dtype once. No sum is split, so an element's bits depend on its row of x and column of w alone,
- * not on M, the tile sizes or the groups. flops 2*M*N*K   bytes elt*(M*K + M*N (+ M*N)) + elt*N*K a
- * group bound M large: tensor cores, ~60% of their rate on sm_90 (mma.sync), near it on sm_80, 89,
- * 120; M <= 32: weight bandwidth, N/32 blocks with up to 15 stages of 4 KiB of w each under way
+ * not on M, the tile sizes or the groups.
+ * flops 2*M*N*K   bytes elt*(M*K + M*N (+ M*N)) + elt*N*K a group
+ * bound M large: tensor cores, ~60% of their rate on sm_90 (mma.sync), near it on sm_80, 89, 120;
+ *       M <= 32: weight bandwidth, N/32 blocks with up to 15 stages of 4 KiB of w each under way
  * launch 16-bit: tiles of 128 x 128 (4 warps of 64 x 64, 3 stages of K 64, 96 KiB) where they make
- * a wave of blocks, else 64 x 64 (4 warps of 32 x 32, 4 stages, 64 KiB), for up to 32 rows a group
- *       16 x 32 (2 warps, 16 stages, 96 KiB). f32: 64 x 64 or 16 x 64, 256 threads.
+ *       a wave of blocks, else 64 x 64 (4 warps of 32 x 32, 4 stages, 64 KiB), for up to 32 rows a
+ *       group 16 x 32 (2 warps, 16 stages, 96 KiB). f32: 64 x 64 or 16 x 64, 256 threads.
  *       Groups: M / tile + groups rows of tiles; group g starts at tile offset[g] / tile + g, which
  *       leaves each enough, and surplus blocks return at once.
  * error |y - act(s) mul| <= 1.13 ((K/4 + 8) 2^-23 sum_k |x w| + 2e-6 |s|) |mul| + half an ulp of
- * dtype limits 0 <= M < 2^20, N, K >= 1, N and K < 2^31, 1 <= groups <= EMB_MAX_EXPERTS */
+ *       dtype; f32: K 2^-24 in place of (K/4 + 8) 2^-23
+ * limits 0 <= M < 2^20, 1 <= N, K < 2^31, 1 <= groups <= 256 */
 #ifndef EMB_KERNELS_GEMM_CUDA_H
 #define EMB_KERNELS_GEMM_CUDA_H
 

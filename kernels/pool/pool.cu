@@ -65,7 +65,7 @@ __device__ inline double gather(const params &p, const span &s, int64_t at, int 
 }
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) pool(const __grid_constant__ params p) {
+__global__ void __launch_bounds__(THREADS, 2) pool(const __grid_constant__ params p) {
     EMB_SHARED(double, part, WARPS *WIDTH);
     const int64_t text = p.first_text + blockIdx.y, block = (int64_t)blockIdx.x * WIDTH;
     const int64_t mine = block + threadIdx.x, at = block + threadIdx.x % EMB_WARP * 8;

@@ -3,11 +3,14 @@
  *
  * x [rows, >= dim] f32, stride ldx; out as emb_quantize_row makes it (quantize.h): EMBED_F32, F16,
  * I8, U8, BINARY or UBINARY; row i at out + i * out_stride bytes, a multiple of the element's size.
- * For EMBED_F32 out may be x. ranges [2, dim] f32 for I8 and U8. normalize: x / max(||x||_2,
- * 1e-12), the norm and the division in double, rounded to f32 before the conversion. bytes  rows *
- * (4 * dim + output)   flops ~4 * rows * dim (double)   bound DRAM, or the latency of two passes
- * over a row that lies in L1 launch a block of 128 threads a row error  norm: half an ulp of f32;
- * conversions: the bits of emb_quantize_row limits 0 <= rows < 2^31, 1 <= dim < 2^31 */
+ * For EMBED_F32 out may be x. ranges [2, dim] f32 for I8 and U8.
+ * normalize: x / max(||x||_2, 1e-12), the norm and the division in double, rounded to f32 before
+ * the conversion.
+ * bytes  rows * (4 * dim + output)   flops ~4 * rows * dim (double)
+ * bound  DRAM, or the latency of two passes over a row that lies in L1
+ * launch a block of 128 threads a row
+ * error  norm: half an ulp of f32; conversions: the bits of emb_quantize_row
+ * limits 0 <= rows < 2^31, 1 <= dim < 2^31 */
 #ifndef EMB_KERNELS_QUANTIZE_CUDA_H
 #define EMB_KERNELS_QUANTIZE_CUDA_H
 

@@ -8,12 +8,13 @@
  * expert, then by token, then by choice, whatever the order in which blocks run.
  * expert_tokens [E] u64 and gate_sum [E] f64, where not NULL, are added to: statistics, per 64
  * tokens in order.
- * scratch  emb_cuda_router_topk_scratch_bytes, 8-byte aligned, contents of no interest
- * bytes  4*T*E + 24*T*top_k   flops ~6*T*E   bound latency: three kernels of a few us (one if T <=
- * 64) launch 256 threads, 64 tokens a block: a warp a token for choosing, a thread a pair for
- * placing; between them one block adds up the counts of all blocks error  of gate vs f64: (8 + max
- * - logit) 2^-24 relative limits 0 <= T < 2^31 / top_k, 1 <= top_k <= 16, top_k <= E <=
- * EMB_MAX_EXPERTS */
+ * scratch emb_cuda_router_topk_scratch_bytes, 8-byte aligned, contents of no interest
+ * bytes  4*T*E + 24*T*top_k   flops ~6*T*E
+ * bound  latency: three kernels of a few us (one if T <= 64)
+ * launch 256 threads, 64 tokens a block: a warp a token for choosing, a thread a pair for placing;
+ *        between them one block adds up the counts of all blocks
+ * error  of gate vs f64: (8 + max - logit) 2^-24 relative, twice that if renormalised
+ * limits 0 <= T < 2^31 / top_k, 1 <= top_k <= 16, top_k <= E <= 256 */
 #ifndef EMB_KERNELS_ROUTER_TOPK_CUDA_H
 #define EMB_KERNELS_ROUTER_TOPK_CUDA_H
 

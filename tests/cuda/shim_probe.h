@@ -1,5 +1,4 @@
-/* shim_probe: small kernels, right and wrong ones, that show what the emulation does and reports.
- */
+/* shim_probe: small kernels, right and wrong ones, that show what the emulation does and says. */
 #ifndef EMB_TESTS_CUDA_SHIM_PROBE_H
 #define EMB_TESTS_CUDA_SHIM_PROBE_H
 

@@ -27,8 +27,8 @@ BEGIN {
     architecture = name
     sub(/.*for .sm_/, "sm_", architecture)
     gsub(/[^a-z0-9_]/, "", architecture)
-    sub(/\([^()]*\). for .*/, "", name)
     gsub(/\(anonymous namespace\)::/, "", name)
+    sub(/\([^()]*\). for .*/, "", name)
     sub(/^void /, "", name)
     line = 0
     for (i = 1; i <= n && !line; i++)
