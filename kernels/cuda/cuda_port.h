@@ -18,6 +18,7 @@
 #if defined(__CUDACC__)
 #define EMB_SHARED(type, name, n) __shared__ __align__(16) type name[n]
 #define EMB_SHARED_DYNAMIC(name) extern __shared__ __align__(128) unsigned char name[]
+#define EMB_NOINLINE __noinline__
 #define EMB_UNROLL _Pragma("unroll")
 #define EMB_UNROLL_4 _Pragma("unroll 4")
 #else
@@ -25,6 +26,7 @@
     static const char name##_key = 0;                                                              \
     type *const name = (type *)emb_shim_static(&name##_key, sizeof(type) * (n))
 #define EMB_SHARED_DYNAMIC(name) unsigned char *const name = (unsigned char *)emb_shim_dynamic()
+#define EMB_NOINLINE __attribute__((noinline))
 #define EMB_UNROLL
 #define EMB_UNROLL_4
 #endif
@@ -123,6 +125,9 @@ static inline uint16_t emb_shim_narrow(float f) { /* to nearest even */
 
 __device__ static inline float emb_to_float(float v) {
     return v;
+}
+__device__ static inline float emb_to_float(signed char v) {
+    return (float)v;
 }
 __device__ static inline float emb_to_float(emb_bf16 v) {
     return emb_bits_float((uint32_t)v.bits << 16);
@@ -231,6 +236,18 @@ __device__ inline void emb_store_some(T *p, int n, const float v[8]) {
     for (int i = 0; i < 8; i++)
         if (i < n)
             p[i] = emb_from_float<T>(v[i]);
+}
+
+/* The same as calls, where speed is no concern but the size of the code is. */
+template <class T>
+__device__ EMB_NOINLINE void emb_load_slowly(const T *p, int n, float *v) {
+    for (int i = 0; i < 8; i++)
+        v[i] = i < n ? emb_to_float(p[i]) : 0.0f;
+}
+template <class T>
+__device__ EMB_NOINLINE void emb_store_slowly(T *p, int n, const float *v) {
+    for (int i = 0; i < 8 && i < n; i++)
+        p[i] = emb_from_float<T>(v[i]);
 }
 
 /* ------------------------------------------------------------------------- fast functions */

@@ -8,7 +8,8 @@
  *
  * Op::args   has tokens, dim, count, dtype, y, gamma, beta, eps
  * Op::begin  per thread, before the loads: what the row needs (row numbers, gates)
- * Op::load   v[0..7], zeros before, = the row's elements i .. i + 7 (only n of them matter)
+ * Op::load   the row, zeros beyond its end; a whole input row at a time, so that all its loads are
+ *            under way together
  * Op::finish after the stores, with the row as it was before rounding */
 #ifndef EMB_KERNELS_CUDA_ROW_H
 #define EMB_KERNELS_CUDA_ROW_H
@@ -23,22 +24,46 @@ struct emb_row_params {
     int32_t vector; /* all rows begin and end at multiples of 16 bytes */
 };
 
-/* n elements of a row from p, the fast way where allowed. */
-template <class T>
-__device__ inline void emb_row_load(const T *p, int n, int vector, float v[8]) {
-    if (vector)
-        emb_load8(p, v);
-    else
-        emb_load_some(p, n, v);
+/* How a row is spread: element type, warps, chunks a thread, 16-byte loads or single ones. */
+template <class T_, int WARPS_, int CHUNKS_, bool VECTOR_>
+struct emb_row_shape {
+    typedef T_ T;
+    enum { WARPS = WARPS_, CHUNKS = CHUNKS_, VECTOR = VECTOR_, GROUP = EMB_WARP * WARPS };
+    typedef float row[CHUNKS][8];
+};
+
+/* Chunk c of this thread's elements of a row, zeros beyond its end. No branch keeps one load from
+ * the next: where there is nothing, the row's beginning is loaded. */
+template <class S, class E>
+__device__ inline void emb_row_chunk(const E *from, int dim, int lane, int c, float v[8]) {
+    const int at = (c * S::GROUP + lane) * 8, n = dim - at;
+    if constexpr (S::VECTOR) {
+        emb_load8(from + (n > 0 ? at : 0), v);
+        EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            v[i] = n > 0 ? v[i] : 0.0f;
+    } else {
+        emb_load_slowly(from + (n > 0 ? at : 0), n, v);
+    }
 }
 
-template <class T>
-__device__ inline void emb_row_add(const T *p, int n, int vector, float v[8]) {
-    float w[8];
-    emb_row_load(p, n, vector, w);
+template <class S, class E>
+__device__ inline void emb_row_get(const E *from, int dim, int lane, typename S::row &v) {
     EMB_UNROLL
+    for (int c = 0; c < S::CHUNKS; c++)
+        emb_row_chunk<S>(from, dim, lane, c, v[c]);
+}
+
+/* v += a row. */
+template <class S, class E>
+__device__ inline void emb_row_add(const E *from, int dim, int lane, typename S::row &v) {
+    typename S::row w;
+    emb_row_get<S>(from, dim, lane, w);
+    EMB_UNROLL
+    for (int c = 0; c < S::CHUNKS; c++)
+        EMB_UNROLL
     for (int i = 0; i < 8; i++)
-        v[i] += w[i];
+        v[c][i] += w[c][i];
 }
 
 /* Over the G = 32 WARPS threads of a row; every thread gets the sum. */
@@ -59,37 +84,32 @@ __device__ inline float emb_row_sum(float v, float *partial) {
 }
 
 /* v = (v - mean) rstd gamma + beta (Ba et al. 2016, eq. 3), variance in a second pass. */
-template <int WARPS, int CHUNKS>
-__device__ inline void emb_row_normalize(float (&v)[CHUNKS][8], int dim, int lane, int vector,
-                                         const float *gamma, const float *beta, float eps,
-                                         float *partial) {
-    enum { GROUP = EMB_WARP * WARPS };
+template <class S>
+__device__ inline void emb_row_normalize(typename S::row &v, int dim, int lane, const float *gamma,
+                                         const float *beta, float eps, float *partial) {
     float sum = 0.0f, squares = 0.0f;
     EMB_UNROLL
-    for (int c = 0; c < CHUNKS; c++)
+    for (int c = 0; c < S::CHUNKS; c++)
         EMB_UNROLL
     for (int i = 0; i < 8; i++)
         sum += v[c][i];
-    const float mean = emb_row_sum<WARPS>(sum, partial) / (float)dim;
+    const float mean = emb_row_sum<S::WARPS>(sum, partial) / (float)dim;
     EMB_UNROLL
-    for (int c = 0; c < CHUNKS; c++)
+    for (int c = 0; c < S::CHUNKS; c++)
         EMB_UNROLL
     for (int i = 0; i < 8; i++) {
         v[c][i] -= mean;
-        if ((c * GROUP + lane) * 8 + i < dim)
+        if ((c * S::GROUP + lane) * 8 + i < dim)
             squares = fmaf(v[c][i], v[c][i], squares);
     }
-    const float variance = emb_row_sum<WARPS>(squares, partial) / (float)dim;
+    const float variance = emb_row_sum<S::WARPS>(squares, partial) / (float)dim;
     const float rstd = 1.0f / sqrtf(variance + eps);
     EMB_UNROLL
-    for (int c = 0; c < CHUNKS; c++) {
-        const int at = (c * GROUP + lane) * 8, n = dim - at;
+    for (int c = 0; c < S::CHUNKS; c++) {
         float g[8], b[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-        if (n <= 0)
-            continue;
-        emb_row_load(gamma + at, n, vector, g);
+        emb_row_chunk<S>(gamma, dim, lane, c, g);
         if (beta != NULL)
-            emb_row_load(beta + at, n, vector, b);
+            emb_row_chunk<S>(beta, dim, lane, c, b);
         EMB_UNROLL
         for (int i = 0; i < 8; i++)
             v[c][i] = fmaf(v[c][i] * rstd, g[i], b[i]);
@@ -97,76 +117,75 @@ __device__ inline void emb_row_normalize(float (&v)[CHUNKS][8], int dim, int lan
 }
 
 /* logits[e] = sum_d y[d] w[e, d] + bias[e] of the row as it was stored. */
-template <class T, int WARPS, int CHUNKS>
-__device__ inline void emb_row_logits(float (&v)[CHUNKS][8], int dim, int lane, int vector,
-                                      const float *w, const float *bias, int experts, float *logits,
+template <class S>
+__device__ inline void emb_row_logits(typename S::row &v, int dim, int lane, const float *w,
+                                      const float *bias, int experts, float *logits,
                                       float *partial) {
-    enum { GROUP = EMB_WARP * WARPS };
     EMB_UNROLL
-    for (int c = 0; c < CHUNKS; c++)
+    for (int c = 0; c < S::CHUNKS; c++)
         EMB_UNROLL
     for (int i = 0; i < 8; i++)
-        v[c][i] = emb_to_float(emb_from_float<T>(v[c][i]));
+        v[c][i] = (c * S::GROUP + lane) * 8 + i < dim
+                      ? emb_to_float(emb_from_float<typename S::T>(v[c][i]))
+                      : 0.0f;
     for (int e = 0; e < experts; e++) {
+        typename S::row u;
         float dot = 0.0f;
+        emb_row_get<S>(w + (int64_t)e * dim, dim, lane, u);
         EMB_UNROLL
-        for (int c = 0; c < CHUNKS; c++) {
-            const int at = (c * GROUP + lane) * 8, n = dim - at;
-            float u[8];
-            if (n <= 0)
-                continue;
-            emb_row_load(w + (int64_t)e * dim + at, n, vector, u);
+        for (int c = 0; c < S::CHUNKS; c++)
             EMB_UNROLL
-            for (int i = 0; i < 8; i++)
-                if (i < n)
-                    dot = fmaf(v[c][i], u[i], dot);
-        }
-        dot = emb_row_sum<WARPS>(dot, partial);
+        for (int i = 0; i < 8; i++)
+            dot = fmaf(v[c][i], u[c][i], dot);
+        dot = emb_row_sum<S::WARPS>(dot, partial);
         if (lane == 0)
             logits[e] = bias != NULL ? dot + bias[e] : dot;
     }
 }
 
+template <class Op, class S>
+__device__ inline void emb_row_make(const typename Op::args &a, int64_t t, int lane,
+                                    float *partial) {
+    const int dim = (int)a.dim;
+    const typename Op::row row = Op::begin(a, t);
+    typename S::T *const y = (typename S::T *)a.y + t * dim;
+    typename S::row v;
+    Op::template load<S>(a, row, lane, v);
+    if (a.gamma != NULL)
+        emb_row_normalize<S>(v, dim, lane, a.gamma, a.beta, a.eps, partial);
+    EMB_UNROLL
+    for (int c = 0; c < S::CHUNKS; c++) {
+        const int at = (c * S::GROUP + lane) * 8, n = dim - at;
+        if (n > 0 && S::VECTOR)
+            emb_store8(y + at, v[c]);
+        else if (n > 0)
+            emb_store_slowly(y + at, n, v[c]);
+    }
+    Op::template finish<S>(a, t, lane, v, partial);
+}
+
 template <class Op, class T, int WARPS, int CHUNKS>
-__global__ void __launch_bounds__(WARPS == 1 ? EMB_ROWS_A_BLOCK * EMB_WARP : WARPS * EMB_WARP)
+__global__ void __launch_bounds__(WARPS == 1 ? EMB_ROWS_A_BLOCK * EMB_WARP : WARPS * EMB_WARP,
+                                  WARPS > 1     ? 2
+                                  : CHUNKS == 4 ? 4
+                                                : 5)
     emb_row_kernel(const __grid_constant__ emb_row_params<typename Op::args> p) {
     enum { GROUP = EMB_WARP * WARPS };
     EMB_SHARED(float, partial, WARPS);
-    const int rows = WARPS == 1 ? EMB_ROWS_A_BLOCK : 1, dim = (int)p.a.dim;
-    const int lane = (int)threadIdx.x % GROUP;
+    const int rows = WARPS == 1 ? EMB_ROWS_A_BLOCK : 1, lane = (int)threadIdx.x % GROUP;
     const int64_t t = (int64_t)blockIdx.x * rows + (int)threadIdx.x / GROUP;
     if (t >= p.a.tokens || (p.a.count != NULL && t >= *p.a.count))
         return;
-    const typename Op::row row = Op::begin(p.a, t);
-    float v[CHUNKS][8];
-    EMB_UNROLL
-    for (int c = 0; c < CHUNKS; c++) {
-        const int at = (c * GROUP + lane) * 8, n = dim - at;
-        EMB_UNROLL
-        for (int i = 0; i < 8; i++)
-            v[c][i] = 0.0f;
-        if (n > 0)
-            Op::template load<T>(p.a, row, at, n, p.vector, v[c]);
-    }
-    if (p.a.gamma != NULL)
-        emb_row_normalize<WARPS, CHUNKS>(v, dim, lane, p.vector, p.a.gamma, p.a.beta, p.a.eps,
-                                         partial);
-    T *const y = (T *)p.a.y + t * dim;
-    EMB_UNROLL
-    for (int c = 0; c < CHUNKS; c++) {
-        const int at = (c * GROUP + lane) * 8, n = dim - at;
-        if (n > 0 && p.vector)
-            emb_store8(y + at, v[c]);
-        else if (n > 0)
-            emb_store_some(y + at, n, v[c]);
-    }
-    Op::template finish<T, WARPS, CHUNKS>(p.a, t, v, lane, p.vector, partial);
+    if (p.vector)
+        emb_row_make<Op, emb_row_shape<T, WARPS, CHUNKS, true>>(p.a, t, lane, partial);
+    else
+        emb_row_make<Op, emb_row_shape<T, WARPS, CHUNKS, false>>(p.a, t, lane, partial);
 }
 
 /* For operations that have nothing to add. */
 struct emb_row_op {
-    template <class T, int WARPS, int CHUNKS, class A>
-    __device__ static void finish(const A &, int64_t, float (&)[CHUNKS][8], int, int, float *) {
+    template <class S, class A>
+    __device__ static void finish(const A &, int64_t, int, typename S::row &, float *) {
     }
 };
 

@@ -12,21 +12,33 @@ struct lookup_row {
     int replaced;
 };
 
-__device__ inline void load_extra(const emb_cuda_embed_lookup_args &a, const lookup_row &r, int at,
-                                  int n, int vector, float v[8]) {
-    const int64_t size = a.rows_dtype == EMBED_F32 ? 4 : a.rows_dtype == EMBED_I8 ? 1 : 2;
-    const char *const p = (const char *)r.extra + at * size;
-    vector = vector && (uintptr_t)p % 16 == 0;
+/* A row of E, 16 bytes at a time if it is aligned. */
+template <class S, class E>
+__device__ inline void load_typed(const lookup_row &r, int dim, int lane, typename S::row &v) {
+    if (S::VECTOR && (uintptr_t)r.extra % 16 == 0)
+        emb_row_get<S>((const E *)r.extra, dim, lane, v);
+    else
+        emb_row_get<emb_row_shape<E, S::WARPS, S::CHUNKS, false>>((const E *)r.extra, dim, lane, v);
+}
+
+template <class S>
+__device__ inline void load_extra(const emb_cuda_embed_lookup_args &a, const lookup_row &r,
+                                  int lane, typename S::row &v) {
+    const int dim = (int)a.dim;
     if (a.rows_dtype == EMBED_F32) {
-        emb_row_load((const float *)p, n, vector, v);
+        load_typed<S, float>(r, dim, lane, v);
     } else if (a.rows_dtype == EMBED_F16) {
-        emb_row_load((const emb_f16 *)p, n, vector, v);
+        load_typed<S, emb_f16>(r, dim, lane, v);
     } else if (a.rows_dtype == EMBED_BF16) {
-        emb_row_load((const emb_bf16 *)p, n, vector, v);
+        load_typed<S, emb_bf16>(r, dim, lane, v);
     } else {
+        emb_row_get<emb_row_shape<float, S::WARPS, S::CHUNKS, false>>((const signed char *)r.extra,
+                                                                      dim, lane, v);
         EMB_UNROLL
+        for (int c = 0; c < S::CHUNKS; c++)
+            EMB_UNROLL
         for (int i = 0; i < 8; i++)
-            v[i] = i < n ? (float)((const signed char *)p)[i] * r.scale : 0.0f;
+            v[c][i] *= r.scale;
     }
 }
 
@@ -45,22 +57,28 @@ struct embed_lookup : emb_row_op {
         r.position = a.position != NULL ? a.positions[t] : 0;
         return r;
     }
-    template <class T>
-    __device__ static void load(const args &a, const row &r, int at, int n, int vector,
-                                float v[8]) {
-        if (!r.replaced)
-            emb_row_load((const T *)a.word + r.word * a.dim + at, n, vector, v);
-        if (r.extra != NULL) {
-            float extra[8];
-            load_extra(a, r, at, n, vector, extra);
-            EMB_UNROLL
-            for (int i = 0; i < 8; i++)
-                v[i] = r.replaced ? extra[i] : v[i] + extra[i];
+    template <class S>
+    __device__ static void load(const args &a, const row &r, int lane, typename S::row &v) {
+        typedef const typename S::T *from;
+        const int dim = (int)a.dim;
+        if (r.replaced) {
+            load_extra<S>(a, r, lane, v);
+        } else {
+            emb_row_get<S>((from)a.word + r.word * a.dim, dim, lane, v);
+            if (r.extra != NULL) {
+                typename S::row extra;
+                load_extra<S>(a, r, lane, extra);
+                EMB_UNROLL
+                for (int c = 0; c < S::CHUNKS; c++)
+                    EMB_UNROLL
+                for (int i = 0; i < 8; i++)
+                    v[c][i] += extra[c][i];
+            }
         }
         if (a.position != NULL)
-            emb_row_add((const T *)a.position + r.position * a.dim + at, n, vector, v);
+            emb_row_add<S>((from)a.position + r.position * a.dim, dim, lane, v);
         if (a.type != NULL)
-            emb_row_add((const T *)a.type + at, n, vector, v);
+            emb_row_add<S>((from)a.type, dim, lane, v);
     }
 };
 

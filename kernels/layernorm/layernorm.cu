@@ -13,18 +13,19 @@ struct layernorm {
     __device__ static row begin(const args &, int64_t t) {
         return t;
     }
-    template <class T>
-    __device__ static void load(const args &a, row t, int at, int n, int vector, float v[8]) {
-        emb_row_load((const T *)a.x + t * a.dim + at, n, vector, v);
+    template <class S>
+    __device__ static void load(const args &a, row t, int lane, typename S::row &v) {
+        typedef const typename S::T *from;
+        emb_row_get<S>((from)a.x + t * a.dim, (int)a.dim, lane, v);
         if (a.r != NULL)
-            emb_row_add((const T *)a.r + t * a.dim + at, n, vector, v);
+            emb_row_add<S>((from)a.r + t * a.dim, (int)a.dim, lane, v);
     }
-    template <class T, int WARPS, int CHUNKS>
-    __device__ static void finish(const args &a, int64_t t, float (&v)[CHUNKS][8], int lane,
-                                  int vector, float *partial) {
+    template <class S>
+    __device__ static void finish(const args &a, int64_t t, int lane, typename S::row &v,
+                                  float *partial) {
         if (a.router != NULL)
-            emb_row_logits<T, WARPS, CHUNKS>(v, (int)a.dim, lane, vector, a.router, a.router_bias,
-                                             a.experts, a.logits + t * a.experts, partial);
+            emb_row_logits<S>(v, (int)a.dim, lane, a.router, a.router_bias, a.experts,
+                              a.logits + t * a.experts, partial);
     }
 };
 

@@ -13,20 +13,29 @@ struct moe_combine : emb_row_op {
     __device__ static row begin(const args &, int64_t t) {
         return t;
     }
-    template <class T>
-    __device__ static void load(const args &a, row t, int at, int n, int vector, float v[8]) {
+    template <class S>
+    __device__ static void load(const args &a, row t, int lane, typename S::row &v) {
+        typedef const typename S::T *from;
+        const int dim = (int)a.dim;
+        EMB_UNROLL
+        for (int c = 0; c < S::CHUNKS; c++)
+            EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            v[c][i] = 0.0f;
         for (int j = 0; j < a.top_k; j++) {
             const float gate = a.gate[t * a.top_k + j];
-            float o[8];
-            emb_row_load((const T *)a.o + a.slot[t * a.top_k + j] * a.dim + at, n, vector, o);
+            typename S::row o;
+            emb_row_get<S>((from)a.o + a.slot[t * a.top_k + j] * a.dim, dim, lane, o);
             EMB_UNROLL
+            for (int c = 0; c < S::CHUNKS; c++)
+                EMB_UNROLL
             for (int i = 0; i < 8; i++)
-                v[i] = fmaf(gate, o[i], v[i]);
+                v[c][i] = fmaf(gate, o[c][i], v[c][i]);
         }
         if (a.bias != NULL)
-            emb_row_add(a.bias + at, n, vector, v);
+            emb_row_add<S>(a.bias, dim, lane, v);
         if (a.x != NULL)
-            emb_row_add((const T *)a.x + t * a.dim + at, n, vector, v);
+            emb_row_add<S>((from)a.x + t * a.dim, dim, lane, v);
     }
 };
 
