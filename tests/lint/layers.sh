@@ -8,12 +8,14 @@ cd "$(dirname "$0")/../.."
 # shellcheck disable=SC2016 # $0 is awk's
 find src kernels \( -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' \) ! -path 'src/third_party/*' | sort | xargs awk '
 BEGIN {
-    allowed["api"] = " model ngram tokenizer io kernels base "
-    allowed["model"] = " ngram tokenizer io kernels base "
+    allowed["api"] = " model device ngram tokenizer io kernels base "
+    allowed["model"] = " device ngram tokenizer io kernels base "
     allowed["ngram"] = " io kernels base "
     allowed["tokenizer"] = " io base third_party "
     allowed["io"] = " base third_party "
     allowed["kernels"] = " base "
+    allowed["device"] = " base "
+    allowed["cuda_module"] = " device "
     allowed["base"] = " "
 }
 FNR == 1 {
