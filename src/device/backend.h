@@ -204,7 +204,7 @@ typedef struct emb_backend {
     int (*capture_end)(emb_be_stream *s, emb_be_graph **out, emb_graph_info *info,
                        emb_device_error *err);
     int (*graph_launch)(emb_be_graph *g, emb_be_stream *s, emb_device_error *err);
-    void (*graph_free)(emb_be_graph *g);
+    void (*graph_free)(emb_be_graph *g); /* may be NULL */
 
     int (*gemm_create)(emb_be_device *d, const emb_gemm_spec *spec, emb_be_gemm **out,
                        emb_gemm_facts *facts, emb_device_error *err);

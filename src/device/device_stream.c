@@ -258,14 +258,20 @@ embed_status emb_capture_end(emb_stream *s, emb_graph **out, emb_graph_info *inf
     emb_device_error err = {""};
     emb_graph_info counted = {0, 0, 0, 0};
     *out = NULL;
-    EMB_TRY(emb_device_check(s->device));
     if (!s->capturing)
         return emb_fail(EMBED_ERR_INTERNAL, "%s: a graph was ended that was never begun",
                         emb_device_name(s->device));
+    if (!emb_device_is_ours(s->device))
+        return emb_device_check(s->device);
     s->capturing = 0;
-    /* The capture must end even if there is no memory for the handle. */
+    /* The capture must end even if the device is dead or there is no memory for the handle. */
     emb_be_graph *inner = NULL;
+    const embed_status dead = emb_device_check(s->device);
     const int code = backend(s)->capture_end(s->inner, &inner, &counted, &err);
+    if (dead != EMBED_OK) {
+        backend(s)->graph_free(inner);
+        return emb_device_check(s->device);
+    }
     EMB_TRY(emb_device_outcome(s->device, code, &err, "ending a graph"));
     st = emb_new(emb_device_env(s->device), sizeof *g, (void **)&g);
     if (st != EMBED_OK) {

@@ -142,6 +142,16 @@ static int finish(emb_be_graph *g, emb_device_error *err) {
     return EMB_DEVICE_OK;
 }
 
+void emb_fake_capture_abandon(emb_be_stream *s) {
+    emb_device_error ignored;
+    emb_be_graph *g = s->capture;
+    emb_fake_capture_break(s->device, "a stream was freed during the capture");
+    if (g->origin == s) {
+        (void)finish(g, &ignored);
+        emb_fake_graph_unref(g);
+    }
+}
+
 static int capture_end(emb_be_stream *s, emb_be_graph **out, emb_graph_info *info,
                        emb_device_error *err) {
     *out = NULL;
@@ -208,6 +218,8 @@ int emb_fake_graph_step(emb_be_device *d, fake_op *op) {
 }
 
 static void graph_free(emb_be_graph *g) {
+    if (g == NULL)
+        return;
     emb_fake *f = g->fake;
     (void)pthread_mutex_lock(&f->lock);
     emb_fake_graph_unref(g);

@@ -85,6 +85,7 @@ typedef struct fake_op {
 
 struct emb_be_event {
     emb_fake *fake;
+    emb_env env;
     emb_be_device *device;
     uint64_t asked, done;             /* records enqueued and run */
     int refs;                         /* the handle and waiting operations */
@@ -205,6 +206,8 @@ int emb_fake_capture_add(emb_be_stream *s, fake_op *op, emb_device_error *err);
 void emb_fake_capture_break(emb_be_device *d, const char *what);
 void emb_fake_capture_record(emb_be_event *e, emb_be_stream *s);
 int emb_fake_capture_wait(emb_be_stream *s, emb_be_event *e, emb_device_error *err);
+/* A stream in a capture is freed; if the capture began there, it is over. */
+void emb_fake_capture_abandon(emb_be_stream *s);
 /* Runs one node of a launched graph; 1 if that was the last. */
 int emb_fake_graph_step(emb_be_device *d, fake_op *op);
 void emb_fake_graph_unref(emb_be_graph *g);

@@ -19,7 +19,7 @@ void emb_fake_event_unref(emb_be_event *e) {
         return;
     if (e->capture != NULL)
         emb_fake_graph_unref(e->capture);
-    const emb_env env = e->device->env;
+    const emb_env env = e->env; /* its device may be closed by now */
     e->fake->live--;
     emb_free(&env, e);
 }
@@ -71,7 +71,7 @@ static int ready(const emb_be_stream *s) {
     if (op == NULL)
         return 0;
     if (op->kind == FAKE_WAIT)
-        return op->event->done >= op->generation || op->event->device->lost != 0;
+        return op->event->done >= op->generation;
     if (op->kind == FAKE_MEETING)
         return emb_fake_meeting_ready(s->device, op->meeting);
     return 1;
@@ -205,7 +205,7 @@ static void stream_free(emb_be_stream *s) {
     emb_device_error ignored;
     (void)pthread_mutex_lock(&f->lock);
     if (s->capture != NULL)
-        emb_fake_capture_break(s->device, "a stream was freed during the capture");
+        emb_fake_capture_abandon(s);
     (void)emb_fake_drain(s, &ignored);
     emb_fake_drop_queue(s);
     emb_be_stream **link = &f->streams;
@@ -246,6 +246,7 @@ static int event_create(emb_be_device *d, int32_t timing, emb_be_event **out,
         code = emb_fake_error(err, EMB_DEVICE_NO_HOST, "no host memory for an event");
     if (code == 0) {
         e->fake = d->fake;
+        e->env = d->env;
         e->device = d;
         e->refs = 1;
         d->fake->live++;
