@@ -243,6 +243,42 @@ EMBED_API embed_status embed_model_fingerprint(const embed_model *model, char ou
 EMBED_API embed_status embed_model_prompt(const embed_model *model, int32_t i, const char **name,
                                           embed_text *prompt);
 
+/* ------------------------------------------------------------------------------------ devices */
+
+typedef enum embed_device_kind {
+    EMBED_DEVICE_AUTO = 0, /* a choice, not a device: the first usable one of CUDA, else the CPU */
+    EMBED_DEVICE_CPU = 1,
+    EMBED_DEVICE_CUDA = 2 /* an NVIDIA GPU, through the module libembed_cuda.so */
+} embed_device_kind;
+
+/* something this machine has, or lacks, to encode on */
+typedef struct embed_device {
+    size_t struct_size;
+    int32_t kind;             /* embed_device_kind */
+    int32_t index;            /* among those of its kind; -1: there is none, see reason */
+    int32_t usable;           /* 1: contexts can be made on it */
+    int32_t capability_major; /* compute capability, such as 9 and 0; 0: not CUDA */
+    int32_t capability_minor;
+    int32_t driver;     /* CUDA version the driver supports, 13000 for 13.0; 0: none */
+    int32_t processors; /* multiprocessors; CPUs that this process may use */
+    int32_t reserved;
+    uint64_t memory_total; /* bytes; 0: not known */
+    uint64_t memory_free;  /* bytes; UINT64_MAX: not known */
+    char name[128];
+    char reason[256]; /* why it is not usable: no module, no driver, driver too old, no device, no
+                         code for it, no memory ...; "" if it is */
+} embed_device;
+
+/* Number of entries that embed_device_info tells: the CPU, always the first, and each CUDA device,
+ * usable or not, or one entry with index -1 and the reason why there is none. Lacking a device,
+ * driver or module is no error. Opens the module at the first call and looks anew at each; takes no
+ * memory on any device and leaves the thread's current device and context as they are.
+ * Threads any number */
+EMBED_API embed_status embed_device_count(int32_t *count);
+/* Fill *device, whose struct_size the caller has set, with entry i, 0 .. count - 1.
+ * Errors  _ARG */
+EMBED_API embed_status embed_device_info(int32_t i, embed_device *device);
+
 /* ----------------------------------------------------------------------------------- contexts */
 
 typedef struct embed_context_params {
