@@ -82,6 +82,7 @@ typedef struct emb_be_stream emb_be_stream;
 typedef struct emb_be_event emb_be_event;
 typedef struct emb_be_graph emb_be_graph;
 typedef struct emb_be_kernel emb_be_kernel;
+typedef struct emb_be_op emb_be_op;
 typedef struct emb_be_gemm emb_be_gemm;
 typedef struct emb_be_comm emb_be_comm;
 
@@ -105,6 +106,24 @@ typedef struct emb_kernel_entry {
 
 /* Runs a whole grid on the CPU, before it returns. */
 typedef void (*emb_emulated_fn)(const emb_launch *launch);
+
+/* Where an operation of kernels/<op>/<op>_cuda.h runs, as emb_cuda_exec says: the stream of the
+ * implementation, properties of the device; out: what failed. */
+typedef struct emb_op_target {
+    void *stream;
+    int32_t processors, shared_bytes;
+    int32_t error; /* cudaError_t of a launch that failed */
+    int32_t reserved;
+    const char *failed; /* the kernel, or the limit that was broken; static */
+} emb_op_target;
+
+/* An operation by name: enqueues any number of kernels on the stream and returns. */
+typedef struct emb_op_entry {
+    const char *name;
+    embed_status (*run)(emb_op_target *on, const void *args);
+    uint32_t arg_bytes;
+    uint32_t reserved;
+} emb_op_entry;
 
 /* what a graph consists of; other nodes are refused */
 typedef struct emb_graph_info {
@@ -195,6 +214,12 @@ typedef struct emb_backend {
     int (*kernel_find)(emb_be_device *d, const char *name, const emb_be_kernel **out,
                        emb_device_error *err);
     int (*launch)(emb_be_stream *s, const emb_be_kernel *k, const emb_launch *launch,
+                  emb_device_error *err);
+
+    /* An operation with its own choice of kernels, grids and tiles. */
+    int (*op_find)(emb_be_device *d, const char *name, const emb_be_op **out,
+                   emb_device_error *err);
+    int (*op_run)(emb_be_stream *s, const emb_be_op *op, const void *args, size_t arg_bytes,
                   emb_device_error *err);
 
     /* Between the two calls, work enqueued on the stream, and on streams that wait for events of

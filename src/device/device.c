@@ -207,6 +207,16 @@ fail:
     return st;
 }
 
+embed_status emb_op_find(emb_device *d, const char *name, const emb_be_op **out) {
+    embed_status st;
+    emb_device_error err = {""};
+    *out = NULL;
+    EMB_TRY(emb_device_check(d));
+    st = emb_device_outcome(d, d->backend->op_find(d->inner, name, out, &err), &err, name);
+fail:
+    return st;
+}
+
 struct emb_gemm_plan {
     emb_device *device;
     emb_be_gemm *inner;

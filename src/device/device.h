@@ -5,7 +5,9 @@
  *     EMBED_ERR_DEVICE at once with the first failure's message. Freeing still works.
  *   - A child of fork() gets EMBED_ERR_DEVICE; nothing is freed there.
  *   - Out of device memory is EMBED_ERR_NOMEM and leaves the device usable.
- * A device may be used by several threads, each with streams, events and graphs of its own. Objects
+ * A device may be used by several threads, each with streams, events and graphs of its own, but
+ * only one of them may capture at a time: contexts open a handle each. Handles of one device share
+ * its memory, so that weights can belong to the model's. Objects
  * must be freed before their device. All free functions take NULL. */
 #ifndef EMB_DEVICE_DEVICE_H
 #define EMB_DEVICE_DEVICE_H
@@ -67,6 +69,11 @@ embed_status emb_set_device(emb_stream *s, emb_dptr to, int byte, size_t bytes);
 /* EMBED_ERR_UNSUPPORTED if the implementation lacks it. Kernels live as long as the device. */
 embed_status emb_kernel_find(emb_device *d, const char *name, const emb_be_kernel **out);
 embed_status emb_kernel_launch(emb_stream *s, const emb_be_kernel *k, const emb_launch *launch);
+
+/* An operation of kernels/<op>/<op>_cuda.h, named <op>, with its argument struct; it enqueues as
+ * many kernels as it takes. Found and refused like a kernel. */
+embed_status emb_op_find(emb_device *d, const char *name, const emb_be_op **out);
+embed_status emb_op_run(emb_stream *s, const emb_be_op *op, const void *args, size_t arg_bytes);
 
 embed_status emb_capture_begin(emb_stream *s);
 /* Ends the capture in any case. A capture that held anything but kernels, sets and copies on the

@@ -227,6 +227,16 @@ fail:
     return st;
 }
 
+embed_status emb_op_run(emb_stream *s, const emb_be_op *op, const void *args, size_t arg_bytes) {
+    embed_status st;
+    emb_device_error err = {""};
+    EMB_TRY(emb_device_check(s->device));
+    st = emb_device_outcome(s->device, backend(s)->op_run(s->inner, op, args, arg_bytes, &err),
+                            &err, "running an operation");
+fail:
+    return st;
+}
+
 embed_status emb_region_begin(emb_stream *s, emb_dptr at, size_t bytes, const char *name) {
     embed_status st;
     emb_device_error err = {""};

@@ -61,6 +61,11 @@ static int injected(emb_fake *f, emb_fake_call call) {
 
 int emb_fake_enter(emb_fake *f, emb_be_device *d, emb_fake_call call, emb_device_error *err) {
     (void)pthread_mutex_lock(&f->lock);
+    return emb_fake_call_counted(f, d, call, err);
+}
+
+int emb_fake_call_counted(emb_fake *f, emb_be_device *d, emb_fake_call call,
+                          emb_device_error *err) {
     if (d != NULL && d->lost != 0)
         return emb_fake_lost(d, err);
     int code = injected(f, call);
@@ -96,7 +101,9 @@ static int describe(void *self, int32_t device, emb_device_facts *facts, emb_dev
                               f->params.devices, device);
     (void)snprintf(facts->name, sizeof facts->name, "emulated on the CPU");
     facts->memory_total = f->params.memory_bytes != 0 ? f->params.memory_bytes : UINT64_MAX;
+    (void)pthread_mutex_lock(&f->lock);
     facts->memory_free = facts->memory_total - f->in_use;
+    (void)emb_fake_leave(f, 0);
     facts->usable = f->params.no_device == NULL;
     if (!facts->usable)
         (void)snprintf(facts->reason, sizeof facts->reason, "%s", f->params.no_device);

@@ -47,6 +47,10 @@ typedef struct emb_fake_params {
     uint64_t memory_bytes;           /* of each device; 0: no limit */
     const emb_kernel_entry *kernels; /* functions of type emb_emulated_fn; live as long */
     size_t n_kernels;
+    const emb_op_entry *ops; /* operations, whose kernels arrive by emb_fake_submit; live as long */
+    size_t n_ops;
+    int (*run_job)(const void *job); /* runs what was submitted; 0, or a failure, told by */
+    const char *(*job_error)(void);
     int32_t open_memory;      /* 1: the host may read it (large models: saves changing pages) */
     int32_t allow_poison_out; /* 1: copying poison to the host is no fault */
     const char *no_gemm, *no_comm; /* reasons why the feature is missing; NULL: it is there */
@@ -56,6 +60,10 @@ typedef struct emb_fake_params {
 embed_status emb_fake_create(emb_fake **out, const emb_env *env, const emb_fake_params *params);
 void emb_fake_free(emb_fake *f); /* after all devices were closed */
 const emb_backend *emb_fake_backend(const emb_fake *f);
+
+/* For emb_emulation_redirect: the launch of a kernel by an operation, inside op_run. `stream` is
+ * that of the emb_op_target; the job is copied. Returns 0 or a cudaError_t. */
+int emb_fake_submit(void *user, void *stream, const void *job, size_t bytes);
 
 /* The n-th such call from now on (1: the next) returns `code`; EMB_DEVICE_LOST loses its device. */
 void emb_fake_fail(emb_fake *f, emb_fake_call call, long nth, emb_device_code code);

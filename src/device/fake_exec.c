@@ -4,9 +4,13 @@
 #include "base/dtype.h"
 #include "device/fake_impl.h"
 
-static const char *const names[] = {
-    "copy to the device", "copy from the device", "copy on the device", "set", "kernel",
-    "matrix product"};
+static const char *const names[] = {[FAKE_COPY_IN] = "copy to the device",
+                                    [FAKE_COPY_OUT] = "copy from the device",
+                                    [FAKE_COPY] = "copy on the device",
+                                    [FAKE_SET] = "set",
+                                    [FAKE_KERNEL] = "kernel",
+                                    [FAKE_JOB] = "operation",
+                                    [FAKE_GEMM] = "matrix product"};
 
 static void run_copy(emb_be_device *d, const fake_op *op) {
     const char *what = names[op->kind];
@@ -45,6 +49,12 @@ static void run_kernel(emb_be_device *d, const fake_op *op) {
             return;
     }
     ((emb_emulated_fn)op->kernel->function)(&op->launch);
+}
+
+static void run_job(emb_be_device *d, const fake_op *op) {
+    const emb_fake_params *p = &d->fake->params;
+    if (p->run_job(op->extra) != 0)
+        emb_fake_raise(d, "%s: %s", op->name, p->job_error());
 }
 
 static float load(const unsigned char *p, int64_t i, int32_t dtype) {
@@ -127,6 +137,9 @@ void emb_fake_execute(emb_be_device *d, fake_op *op) {
     case FAKE_KERNEL:
         run_kernel(d, op);
         break;
+    case FAKE_JOB:
+        run_job(d, op);
+        break;
     case FAKE_GEMM:
         run_gemm(d, op);
         break;
@@ -139,5 +152,7 @@ void emb_fake_execute(emb_be_device *d, fake_op *op) {
     case FAKE_MEETING:
         return;
     }
-    emb_fake_memory_check(d, op->kind == FAKE_KERNEL ? op->kernel->name : names[op->kind]);
+    emb_fake_memory_check(d, op->kind == FAKE_KERNEL ? op->kernel->name
+                             : op->kind == FAKE_JOB  ? op->name
+                                                     : names[op->kind]);
 }

@@ -42,7 +42,7 @@ int emb_fake_capture_add(emb_be_stream *s, fake_op *op, emb_device_error *err) {
     }
     memcpy(op->deps, s->deps, sizeof op->deps);
     op->n_deps = s->n_deps;
-    g->info.kernels += op->kind == FAKE_KERNEL || op->kind == FAKE_GEMM;
+    g->info.kernels += op->kind == FAKE_KERNEL || op->kind == FAKE_JOB || op->kind == FAKE_GEMM;
     g->info.sets += op->kind == FAKE_SET;
     g->info.copies += op->kind == FAKE_COPY;
     s->deps[0] = (uint32_t)g->n;

@@ -42,6 +42,7 @@ typedef enum fake_kind {
     FAKE_COPY,
     FAKE_SET,
     FAKE_KERNEL,
+    FAKE_JOB,
     FAKE_GEMM,
     FAKE_REGION,
     FAKE_RECORD,
@@ -79,8 +80,8 @@ typedef struct fake_op {
     fake_meeting *meeting;
     uint32_t deps[FAKE_DEPS]; /* of a node in a graph: earlier nodes */
     uint32_t n_deps;
-    size_t n_extra;        /* bytes behind the struct: arguments of a kernel, or nodes done */
-    unsigned char extra[]; /* aligned enough for any argument struct */
+    size_t n_extra; /* bytes behind the struct: arguments of a kernel, or nodes done */
+    _Alignas(64) unsigned char extra[]; /* aligned for any argument struct */
 } fake_op;
 
 struct emb_be_event {
@@ -160,6 +161,8 @@ uint32_t emb_fake_random(emb_fake *f, uint32_t below);
  * emb_fake_leave gives the lock back and returns `code`, or the fault if there is one by now. */
 int emb_fake_enter(emb_fake *f, emb_be_device *d, emb_fake_call call, emb_device_error *err);
 int emb_fake_leave(emb_fake *f, int code);
+/* The same with the lock held. */
+int emb_fake_call_counted(emb_fake *f, emb_be_device *d, emb_fake_call call, emb_device_error *err);
 /* The device cannot be used any more: its queues are dropped. */
 void emb_fake_lose(emb_be_device *d, int code, const char *fmt, ...) EMB_PRINTF(3, 4);
 /* A bug of the caller: remembered, and the device is lost. */

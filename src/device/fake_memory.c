@@ -171,15 +171,6 @@ void emb_fake_host_drop(emb_be_device *d, const void *p, int pinned) {
                    pinned ? "pinned" : "registered");
 }
 
-int emb_fake_host_is_pinned(const emb_be_device *d, const void *p, size_t bytes) {
-    for (const fake_host *h = d->hosts; h != NULL; h = h->next)
-        if (h->pinned && address(p) >= address(h->data) &&
-            address(p) - address(h->data) <= h->bytes &&
-            bytes <= h->bytes - (address(p) - address(h->data)))
-            return 1;
-    return 0;
-}
-
 /* What was not freed is a leak that emb_fake_live keeps counting, but not one of this process. */
 void emb_fake_memory_close(emb_be_device *d) {
     const long live = d->fake->live;
@@ -199,25 +190,53 @@ static int inside(uint64_t at, size_t bytes, uint64_t start, size_t room) {
     return at >= start && at - start <= room && bytes <= room - (at - start);
 }
 
+/* The next handle of the same device after `d`; NULL starts. Handles share memory. */
+static emb_be_device *next_handle(const emb_be_device *of, emb_be_device *d) {
+    d = d == NULL ? of->fake->devices : d->next;
+    while (d != NULL && d->index != of->index)
+        d = d->next;
+    return d;
+}
+
+static fake_block *block_at(const emb_be_device *d, uint64_t at, size_t bytes) {
+    for (emb_be_device *h = next_handle(d, NULL); h != NULL; h = next_handle(d, h))
+        for (fake_block *b = h->blocks; b != NULL; b = b->next)
+            if (inside(at, bytes, address(b->body), b->bytes))
+                return b;
+    return NULL;
+}
+
+/* Host memory that a device knows, pinned by us or registered. */
+static int is_known_host(const emb_be_device *d, uint64_t at, size_t bytes, int pinned) {
+    for (const emb_be_device *h = d->fake->devices; h != NULL; h = h->next)
+        for (const fake_host *host = h->hosts; host != NULL; host = host->next)
+            if (host->pinned == pinned && (pinned || h->index == d->index) &&
+                inside(at, bytes, address(host->data), host->bytes))
+                return 1;
+    return 0;
+}
+
+int emb_fake_host_is_pinned(const emb_be_device *d, const void *p, size_t bytes) {
+    return is_known_host(d, address(p), bytes, 1);
+}
+
 unsigned char *emb_fake_memory_range(emb_be_device *d, uint64_t at, size_t bytes, int write,
                                      const char *what) {
-    for (const fake_block *b = d->blocks; b != NULL; b = b->next) {
-        if (!inside(at, bytes, address(b->body), b->bytes))
-            continue;
-        for (size_t i = 0; i < b->n_regions; i++)
-            if (inside(at, bytes, b->regions[i].at, b->regions[i].bytes))
-                return (unsigned char *)(uintptr_t)at;
-        if (b->n_regions == 0)
-            return (unsigned char *)(uintptr_t)at;
-        emb_fake_raise(d, "%s: %zu bytes at offset %llu of an arena are inside no live region",
-                       what, bytes, (unsigned long long)(at - address(b->body)));
+    const fake_block *b = block_at(d, at, bytes);
+    if (b == NULL && !write && is_known_host(d, at, bytes, 0))
+        return (unsigned char *)(uintptr_t)at;
+    if (b == NULL) {
+        emb_fake_raise(d, "%s: %zu bytes at %#llx are no memory of this device", what, bytes,
+                       (unsigned long long)at);
         return NULL;
     }
-    for (const fake_host *h = d->hosts; h != NULL && !write; h = h->next)
-        if (!h->pinned && inside(at, bytes, address(h->data), h->bytes))
+    for (size_t i = 0; i < b->n_regions; i++)
+        if (inside(at, bytes, b->regions[i].at, b->regions[i].bytes))
             return (unsigned char *)(uintptr_t)at;
-    emb_fake_raise(d, "%s: %zu bytes at %#llx are no memory of this device", what, bytes,
-                   (unsigned long long)at);
+    if (b->n_regions == 0)
+        return (unsigned char *)(uintptr_t)at;
+    emb_fake_raise(d, "%s: %zu bytes at offset %llu of an arena are inside no live region", what,
+                   bytes, (unsigned long long)(at - address(b->body)));
     return NULL;
 }
 
@@ -238,28 +257,27 @@ static void drop_overlapped(fake_block *b, uint64_t at, size_t bytes) {
 }
 
 void emb_fake_memory_begin_region(emb_be_device *d, uint64_t at, size_t bytes, const char *name) {
-    for (fake_block *b = d->blocks; b != NULL; b = b->next) {
-        if (!inside(at, bytes, address(b->body), b->bytes))
-            continue;
-        const size_t before = at - address(b->body);
-        if (before < EMB_FAKE_GUARD || b->bytes - before - bytes < EMB_FAKE_GUARD) {
-            emb_fake_raise(d, "region %s: no %d free bytes around it", name, EMB_FAKE_GUARD);
-            return;
-        }
-        drop_overlapped(b, at, bytes);
-        if (b->n_regions == FAKE_REGIONS) {
-            emb_fake_raise(d, "region %s: more than %d live regions", name, FAKE_REGIONS);
-            return;
-        }
-        b->regions[b->n_regions++] = (fake_region){at, bytes, name};
-        unsigned char *p = (unsigned char *)(uintptr_t)at;
-        memset(p - EMB_FAKE_GUARD, GUARD_BYTE, EMB_FAKE_GUARD);
-        emb_fake_memory_poison(p, bytes);
-        memset(p + bytes, GUARD_BYTE, EMB_FAKE_GUARD);
+    fake_block *b = block_at(d, at, bytes);
+    if (b == NULL) {
+        emb_fake_raise(d, "region %s: %zu bytes at %#llx are no memory of this device", name, bytes,
+                       (unsigned long long)at);
         return;
     }
-    emb_fake_raise(d, "region %s: %zu bytes at %#llx are no memory of this device", name, bytes,
-                   (unsigned long long)at);
+    const size_t before = at - address(b->body);
+    if (before < EMB_FAKE_GUARD || b->bytes - before - bytes < EMB_FAKE_GUARD) {
+        emb_fake_raise(d, "region %s: no %d free bytes around it", name, EMB_FAKE_GUARD);
+        return;
+    }
+    drop_overlapped(b, at, bytes);
+    if (b->n_regions == FAKE_REGIONS) {
+        emb_fake_raise(d, "region %s: more than %d live regions", name, FAKE_REGIONS);
+        return;
+    }
+    b->regions[b->n_regions++] = (fake_region){at, bytes, name};
+    unsigned char *p = (unsigned char *)(uintptr_t)at;
+    memset(p - EMB_FAKE_GUARD, GUARD_BYTE, EMB_FAKE_GUARD);
+    emb_fake_memory_poison(p, bytes);
+    memset(p + bytes, GUARD_BYTE, EMB_FAKE_GUARD);
 }
 
 static int intact(const unsigned char *p, size_t bytes) {
@@ -269,22 +287,28 @@ static int intact(const unsigned char *p, size_t bytes) {
     return 1;
 }
 
-void emb_fake_memory_check(emb_be_device *d, const char *what) {
-    for (const fake_block *b = d->blocks; b != NULL && d->lost == 0; b = b->next) {
-        if (!intact(inner(b), (size_t)(b->body - inner(b))) ||
-            !intact(body_end(b), (size_t)(inner(b) + inner_bytes(b) - body_end(b)))) {
-            emb_fake_raise(d, "%s wrote outside an allocation of %zu bytes", what, b->bytes);
-            return;
-        }
-        for (size_t i = 0; i < b->n_regions; i++) {
-            const fake_region *r = &b->regions[i];
-            const unsigned char *p = (const unsigned char *)(uintptr_t)r->at;
-            const int before = !intact(p - EMB_FAKE_GUARD, EMB_FAKE_GUARD);
-            if (before || !intact(p + r->bytes, EMB_FAKE_GUARD)) {
-                emb_fake_raise(d, "%s wrote %s region %s", what, before ? "before" : "past",
-                               r->name);
-                return;
-            }
+/* What is wrong around one allocation: 0, or 1 after a fault. */
+static int check_block(emb_be_device *d, const fake_block *b, const char *what) {
+    if (!intact(inner(b), (size_t)(b->body - inner(b))) ||
+        !intact(body_end(b), (size_t)(inner(b) + inner_bytes(b) - body_end(b)))) {
+        emb_fake_raise(d, "%s wrote outside an allocation of %zu bytes", what, b->bytes);
+        return 1;
+    }
+    for (size_t i = 0; i < b->n_regions; i++) {
+        const fake_region *r = &b->regions[i];
+        const unsigned char *p = (const unsigned char *)(uintptr_t)r->at;
+        const int before = !intact(p - EMB_FAKE_GUARD, EMB_FAKE_GUARD);
+        if (before || !intact(p + r->bytes, EMB_FAKE_GUARD)) {
+            emb_fake_raise(d, "%s wrote %s region %s", what, before ? "before" : "past", r->name);
+            return 1;
         }
     }
+    return 0;
+}
+
+void emb_fake_memory_check(emb_be_device *d, const char *what) {
+    for (emb_be_device *h = next_handle(d, NULL); h != NULL; h = next_handle(d, h))
+        for (const fake_block *b = h->blocks; b != NULL; b = b->next)
+            if (check_block(d, b, what))
+                return;
 }

@@ -111,6 +111,65 @@ static int launch(emb_be_stream *s, const emb_be_kernel *kernel, const emb_launc
     return emb_fake_leave(s->fake, code);
 }
 
+/* ---- operations */
+
+static int op_find(emb_be_device *d, const char *name, const emb_be_op **out,
+                   emb_device_error *err) {
+    const emb_fake_params *p = &d->fake->params;
+    *out = NULL;
+    for (size_t i = 0; i < p->n_ops; i++)
+        if (strcmp(p->ops[i].name, name) == 0) {
+            *out = (const emb_be_op *)(const void *)&p->ops[i];
+            return EMB_DEVICE_OK;
+        }
+    return emb_fake_error(err, EMB_DEVICE_UNAVAILABLE, "no operation of this name");
+}
+
+/* What an operation's launches need beside the job; lives during op_run. */
+typedef struct running_op {
+    emb_be_stream *stream;
+    const char *name;
+    int code; /* of the launch that failed */
+    emb_device_error *err;
+} running_op;
+
+enum { LAUNCH_FAILED = 719, OUT_OF_RESOURCES = 701 }; /* cudaError_t */
+
+int emb_fake_submit(void *user, void *stream, const void *job, size_t bytes) {
+    running_op *run = stream;
+    emb_be_device *d = run->stream->device;
+    (void)user;
+    run->code = emb_fake_call_counted(d->fake, d, EMB_FAKE_LAUNCH, run->err);
+    if (run->code == 0) {
+        fake_op *op = emb_fake_op_new(d, FAKE_JOB, bytes, run->err);
+        if (op != NULL) {
+            op->name = run->name;
+            memcpy(op->extra, job, bytes);
+        }
+        run->code = emb_fake_enqueue(run->stream, op, run->err);
+    }
+    return run->code == 0 ? 0 : run->code == EMB_DEVICE_LOST ? LAUNCH_FAILED : OUT_OF_RESOURCES;
+}
+
+static int op_run(emb_be_stream *s, const emb_be_op *operation, const void *args, size_t arg_bytes,
+                  emb_device_error *err) {
+    const emb_op_entry *entry = (const emb_op_entry *)(const void *)operation;
+    running_op run = {s, entry->name, 0, err};
+    emb_op_target on = {.stream = &run, .processors = 1};
+    (void)pthread_mutex_lock(&s->fake->lock);
+    int code = emb_fake_lost(s->device, err);
+    if (code == 0 && arg_bytes != entry->arg_bytes)
+        code = emb_fake_error(err, EMB_DEVICE_FAILED,
+                              "%s: expected %u bytes of arguments, found "
+                              "%zu",
+                              entry->name, entry->arg_bytes, arg_bytes);
+    if (code == 0 && entry->run(&on, args) != EMBED_OK)
+        code = run.code != 0 ? run.code
+                             : emb_fake_error(err, EMB_DEVICE_MISUSE, "%s: %s", entry->name,
+                                              on.failed != NULL ? on.failed : "refused");
+    return emb_fake_leave(s->fake, code);
+}
+
 static int region_begin(emb_be_stream *s, emb_dptr at, size_t bytes, const char *name,
                         emb_device_error *err) {
     (void)pthread_mutex_lock(&s->fake->lock);
@@ -204,6 +263,8 @@ void emb_fake_fill_work(emb_backend *t) {
     t->set = set;
     t->kernel_find = kernel_find;
     t->launch = launch;
+    t->op_find = op_find;
+    t->op_run = op_run;
     t->region_begin = region_begin;
     t->gemm_create = gemm_create;
     t->gemm_free = gemm_free;

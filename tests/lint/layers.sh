@@ -15,7 +15,7 @@ BEGIN {
     allowed["io"] = " base third_party "
     allowed["kernels"] = " base "
     allowed["device"] = " base "
-    allowed["cuda_module"] = " device "
+    allowed["cuda_module"] = " device kernels "
     allowed["base"] = " "
 }
 FNR == 1 {

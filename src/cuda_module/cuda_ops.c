@@ -1,0 +1,39 @@
+#include "cuda_module/cuda_ops.h"
+
+#include "kernels/attention/attention_cuda.h"
+#include "kernels/embed_lookup/embed_lookup_cuda.h"
+#include "kernels/gemm/gemm_cuda.h"
+#include "kernels/layernorm/layernorm_cuda.h"
+#include "kernels/moe_combine/moe_combine_cuda.h"
+#include "kernels/pool/pool_cuda.h"
+#include "kernels/quantize/quantize_cuda.h"
+#include "kernels/router_topk/router_topk_cuda.h"
+
+/* The launcher of an operation behind one type. */
+#define OPERATION(op)                                                                              \
+    static embed_status run_##op(emb_op_target *on, const void *args) {                            \
+        emb_cuda_exec exec = {                                                                     \
+            .stream = on->stream, .processors = on->processors, .shared_bytes = on->shared_bytes}; \
+        const embed_status st = emb_cuda_##op(&exec, args);                                        \
+        on->error = exec.error;                                                                    \
+        on->failed = exec.failed;                                                                  \
+        return st;                                                                                 \
+    }
+#define OPERATIONS(X)                                                                              \
+    X(attention)                                                                                   \
+    X(embed_lookup)                                                                                \
+    X(gemm)                                                                                        \
+    X(layernorm)                                                                                   \
+    X(moe_combine)                                                                                 \
+    X(pool)                                                                                        \
+    X(quantize)                                                                                    \
+    X(router_topk)
+OPERATIONS(OPERATION)
+
+#define ENTRY(op) {#op, run_##op, sizeof(emb_cuda_##op##_args), 0},
+static const emb_op_entry ops[] = {OPERATIONS(ENTRY)};
+
+const emb_op_entry *emb_cuda_ops(size_t *n) {
+    *n = sizeof ops / sizeof ops[0];
+    return ops;
+}
