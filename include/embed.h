@@ -244,9 +244,10 @@ EMBED_API embed_status embed_model_prompt(const embed_model *model, int32_t i, c
                                           embed_text *prompt);
 
 /* ------------------------------------------------------------------------------------ devices */
+/* What this machine could encode on. In this version contexts run on the CPU; CUDA devices are
+ * found and tried, so that an operator sees whether they will do. */
 
 typedef enum embed_device_kind {
-    EMBED_DEVICE_AUTO = 0, /* a choice, not a device: the first usable one of CUDA, else the CPU */
     EMBED_DEVICE_CPU = 1,
     EMBED_DEVICE_CUDA = 2 /* an NVIDIA GPU, through the module libembed_cuda.so */
 } embed_device_kind;
@@ -256,7 +257,7 @@ typedef struct embed_device {
     size_t struct_size;
     int32_t kind;             /* embed_device_kind */
     int32_t index;            /* among those of its kind; -1: there is none, see reason */
-    int32_t usable;           /* 1: contexts can be made on it */
+    int32_t usable;           /* 1: it answers, and this build has code for it */
     int32_t capability_major; /* compute capability, such as 9 and 0; 0: not CUDA */
     int32_t capability_minor;
     int32_t driver;     /* CUDA version the driver supports, 13000 for 13.0; 0: none */

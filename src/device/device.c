@@ -62,7 +62,7 @@ static void mark_dead(emb_device *d, const char *what, const char *text) {
     int alive = 0;
     if (!atomic_compare_exchange_strong(&d->dead, &alive, 1))
         return;
-    (void)snprintf(d->death, sizeof d->death, "%s: %s", what, text);
+    (void)snprintf(d->death, sizeof d->death, "%.80s: %.400s", what, text);
     atomic_store(&d->dead, 2);
 }
 
