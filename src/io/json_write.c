@@ -111,12 +111,14 @@ emb_json_node *emb_json_append_object(emb_json_writer *w, emb_json_node *array) 
 }
 
 embed_status emb_json_writer_text(emb_json_writer *w, char **text, size_t *len) {
-    yyjson_write_err err;
+    yyjson_write_err err = {0};
     *text = NULL;
     if (!w->failed)
         *text = yyjson_mut_write_opts(w->doc,
                                       YYJSON_WRITE_PRETTY_TWO_SPACES | YYJSON_WRITE_NEWLINE_AT_END,
                                       &w->alc, len, &err);
+    if (*text == NULL && err.code == YYJSON_WRITE_ERROR_INVALID_STRING)
+        return emb_fail(EMBED_ERR_UTF8, "expected UTF-8, found other bytes");
     if (*text == NULL)
         return emb_fail(EMBED_ERR_NOMEM, "out of memory for JSON");
     return EMBED_OK;

@@ -14,6 +14,7 @@
 
 #include "io/durable.h"
 #include "io/file.h"
+#include "io/json_write.h"
 #include "ngram/ngram_index.h"
 #include "ngram/ngram_parts.h"
 #include "ngram/ngram_table.h"
@@ -243,12 +244,15 @@ static embed_status look_for_output(emb_ngram_writing *w, const char *path, int 
 static embed_status begin(emb_ngram_writing *w) {
     const emb_ngram_write_params *p = w->params;
     uint8_t check[32], salt[32] = {0};
+    struct stat info;
     embed_status st = EMBED_OK;
     if (mkdir(w->partial, 0755) != 0) {
         if (errno != EEXIST)
             return emb_file_fail(w->partial, "cannot create");
         if (!p->resume)
             return fail_left_over(w->partial);
+        if (lstat(w->partial, &info) != 0 || !S_ISDIR(info.st_mode)) /* no link: files go there */
+            return emb_fail(EMBED_ERR_IO, "%s: expected a directory; remove it", w->partial);
     }
     if (p->key != NULL)
         EMB_TRY(emb_ngram_random(salt, sizeof salt));
@@ -355,6 +359,27 @@ fail:
     return st;
 }
 
+/* The manifest comes last; that it cannot be written is said first. */
+static embed_status check_texts(const emb_env *env, const emb_ngram_provenance *p) {
+    const char *const texts[] = {p->corpus, p->corpus_date, p->licence,    p->created,
+                                 p->parent, p->created_by,  p->fgram_model};
+    emb_json_writer *json = NULL;
+    char *text = NULL;
+    size_t len;
+    embed_status st = EMBED_OK;
+    EMB_TRY(emb_json_writer_create(&json, env));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (texts[i] != NULL)
+            emb_json_add_string(json, emb_json_writer_root(json), "text", texts[i]);
+    EMB_TRY(emb_json_writer_text(json, &text, &len));
+fail:
+    if (st == EMBED_ERR_UTF8)
+        emb_fail_prefix("manifest.json: provenance (corpus, licence ...)");
+    emb_free(env, text);
+    emb_json_writer_free(json);
+    return st;
+}
+
 embed_status emb_ngram_write(const emb_env *env, const char *path,
                              const emb_ngram_write_params *params, const emb_ngram_source *source) {
     emb_ngram_writing *w = NULL;
@@ -362,6 +387,7 @@ embed_status emb_ngram_write(const emb_env *env, const char *path,
     char *output = NULL;
     embed_status st = EMBED_OK;
     EMB_TRY(size_up(&s, params, source->rows));
+    EMB_TRY(check_texts(env, &params->manifest->provenance));
     EMB_TRY(emb_new(env, sizeof *w, (void **)&w));
     w->env = *env;
     w->params = params;
