@@ -38,6 +38,13 @@ void emb_fail_prefix(const char *fmt, ...) {
         message[used] = '\0';
 }
 
+void emb_fail_excerpt(char *out, size_t size, const char *text, size_t len) {
+    const size_t n = len < size - 1 ? len : size - 1;
+    for (size_t i = 0; i < n; i++)
+        out[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+    out[n] = '\0';
+}
+
 void emb_fail_clear(void) {
     message[0] = '\0';
     name_bytes = 0;

@@ -12,6 +12,9 @@
 embed_status emb_fail(embed_status status, const char *fmt, ...) EMB_PRINTF(2, 3);
 /* Put "<prefix>: " before the recorded message (such as the file a nested parser worked on). */
 void emb_fail_prefix(const char *fmt, ...) EMB_PRINTF(1, 2);
+/* The start of foreign text for a message, as much as `size` has room for: what is no printable
+ * ASCII becomes '?'. */
+void emb_fail_excerpt(char *out, size_t size, const char *text, size_t len);
 void emb_fail_clear(void);
 const char *emb_fail_message(void); /* with the constant's name in front; "" if none */
 

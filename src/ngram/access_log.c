@@ -23,10 +23,12 @@ typedef struct log_reader {
 } log_reader;
 
 static embed_status wrong(const log_reader *r, const char *found, size_t len) {
+    char shown[61];
+    emb_fail_excerpt(shown, sizeof shown, found, len);
     return emb_fail(EMBED_ERR_FORMAT,
                     "%s: line %" PRIu64
-                    ": expected {\"row\":n,\"hits\":n} or row and hits, found %.*s",
-                    r->path, r->line, (int)(len < 60 ? len : 60), found);
+                    ": expected {\"row\":n,\"hits\":n} or row and hits, found %s",
+                    r->path, r->line, shown);
 }
 
 /* A whole number; the text after it, or NULL. */

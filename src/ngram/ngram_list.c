@@ -234,8 +234,9 @@ static embed_status parse(const emb_ngram_list *l, const char *text, size_t len,
 fail:
     emb_json_free(doc);
     if (st == EMBED_ERR_FORMAT) {
-        const int shown = len < SHOWN_BYTES ? (int)len : SHOWN_BYTES;
-        emb_fail_prefix("%s: line %llu (%.*s%s)", l->path, (unsigned long long)l->line, shown, text,
+        char shown[SHOWN_BYTES + 1];
+        emb_fail_excerpt(shown, sizeof shown, text, len);
+        emb_fail_prefix("%s: line %llu (%s%s)", l->path, (unsigned long long)l->line, shown,
                         len > SHOWN_BYTES ? "..." : "");
     }
     return st;

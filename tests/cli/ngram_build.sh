@@ -224,4 +224,18 @@ run 0 "$embed" ngram publish --move store parts
 absent parts
 run 0 "$embed" ngram versions store --json
 said out '"version": "v000003"'
+
+# What others left where the table is to grow, and texts that are none.
+mkdir elsewhere
+ln -s elsewhere linked.partial
+refused "linked.partial: expected a directory" "$embed" ngram build -m "$model" \
+    --fgrams list.jsonl --rows rows.npy --resume -o linked
+[ -z "$(ls elsewhere)" ] || failed "expected nothing in elsewhere"
+refused "provenance (corpus, licence ...): expected UTF-8" "$embed" ngram build -m "$model" \
+    --fgrams list.jsonl --rows rows.npy --corpus "$(printf 'caf\351')" -o latin
+absent latin
+absent latin.partial
+printf '{"ids":[\377\033[2J]}\n' >binary.jsonl
+refused 'line 1 ({"ids":[??[2J]})' "$embed" ngram build -m "$model" --fgrams binary.jsonl \
+    --rows rows.npy -o latin
 passed
