@@ -207,14 +207,14 @@ static embed_status read_json(const emb_json_doc *doc, emb_ngram_fgram *g) {
     EMB_TRY(emb_json_need(doc, root, "ids", EMB_JSON_ARRAY, &ids));
     EMB_TRY(read_ids(doc, ids, g));
     EMB_TRY(emb_json_get(doc, root, "count", EMB_JSON_NUMBER, &count));
-    if (count != NULL && (!emb_json_is_integer(count) || emb_json_integer(count) < 0)) {
+    /* 5.0 and 1e3 are whole numbers too, as some programs write them */
+    const double n = count != NULL ? emb_json_number(count) : 0;
+    if (!(n >= 0 && n <= 0x1p64) || (n < 0x1p53 && n != (double)(uint64_t)n)) {
         char shown[EMB_JSON_SHOWN];
         return emb_fail(EMBED_ERR_FORMAT, "count: expected a whole number, found %s",
                         emb_json_show(count, shown));
     }
-    if (count != NULL)
-        g->count =
-            emb_json_integer(count) < UINT32_MAX ? (uint32_t)emb_json_integer(count) : UINT32_MAX;
+    g->count = n < (double)UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 fail:
     return st;
 }

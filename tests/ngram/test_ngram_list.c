@@ -72,6 +72,26 @@ static void digests(void **state) {
     assert_memory_not_equal(digest[0], digest[3], 16);
 }
 
+static void counts_of_other_programs(void **state) {
+    (void)state;
+    static const struct {
+        const char *line;
+        uint32_t count;
+    } right[] = {
+        {"{\"ids\":[1,2],\"count\":5.0}\n", 5},
+        {"{\"ids\":[1,2],\"count\":1e3}\n", 1000},
+        {"{\"ids\":[1,2],\"count\":5000000000}\n", UINT32_MAX},
+        {"{\"ids\":[1,2],\"count\":18446744073709551615}\n", UINT32_MAX},
+    };
+    for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+        emb_ngram_list *list = open_text(right[i].line);
+        emb_ngram_fgram gram;
+        assert_int_equal(emb_ngram_list_read(list, 0, 1, &gram), EMBED_OK);
+        assert_int_equal(gram.count, right[i].count);
+        emb_ngram_list_free(list);
+    }
+}
+
 static void what_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -92,6 +112,8 @@ static void what_is_refused(void **state) {
         {"{\"ids\":[1,2.5],\"count\":3}", "expected token ids, found 2.5"},
         {"{\"ids\":[1,\"2\"],\"count\":3}", "expected token ids, found \"2\""},
         {"{\"ids\":[1,2],\"count\":-3}", "expected a whole number, found -3"},
+        {"{\"ids\":[1,2],\"count\":2.5}", "expected a whole number, found 2.5"},
+        {"{\"ids\":[1,2],\"count\":1e20}", "expected a whole number, found 1e+20"},
         {"{\"ids\":[1,2],\"count\":\"3\"}", "count"},
         {"{\"ids\":[1,2],\"ids\":[1,2],\"count\":3}", "ids"},
         {"{\"ids\":[1,2],\"count\":3,\"count\":3}", "count"},
@@ -186,9 +208,9 @@ static void allocations_that_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forms_of_a_line),       cmocka_unit_test(digests),
-        cmocka_unit_test(what_is_refused),       cmocka_unit_test(any_row_of_many),
-        cmocka_unit_test(allocations_that_fail),
+        cmocka_unit_test(forms_of_a_line),          cmocka_unit_test(digests),
+        cmocka_unit_test(counts_of_other_programs), cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(any_row_of_many),          cmocka_unit_test(allocations_that_fail),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
