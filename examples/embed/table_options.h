@@ -10,8 +10,9 @@ typedef struct table_options {
     int32_t allow_mismatch, allow_unsafe;
     uint64_t cache, pin;
 } table_options;
+#define TABLE_OPTIONS_CACHE ((uint64_t)64 << 20)
 #define TABLE_OPTIONS_INIT                                                                         \
-    { .cache = (uint64_t)64 << 20 }
+    { .cache = TABLE_OPTIONS_CACHE }
 
 extern const option_choice table_modes[], table_ios[];
 

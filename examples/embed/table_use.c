@@ -3,9 +3,10 @@
 #include "json_out.h"
 
 int table_use_check(const char *who, const table_options *o) {
-    if (!o->path && (o->key || o->mode || o->io || o->allow_mismatch || o->allow_unsafe || o->pin))
-        return tool_usage(who, "--key, --table-mode, --table-io, --pin, --allow-mismatch and "
-                               "--allow-unsafe need --table DIR");
+    if (!o->path && (o->key || o->mode || o->io || o->allow_mismatch || o->allow_unsafe || o->pin ||
+                     o->cache != TABLE_OPTIONS_CACHE))
+        return tool_usage(who, "--key, --table-mode, --table-io, --cache, --pin, --allow-mismatch "
+                               "and --allow-unsafe need --table DIR");
     return EXIT_OK;
 }
 

@@ -177,8 +177,12 @@ static embed_status take_span(void *arg, size_t i, unsigned char *bytes) {
     if (t->cipher != NULL) {
         const emb_ngram_part *part = &t->parts[s->part];
         emb_ngram_part_name((uint32_t)s->part, name);
-        EMB_TRY(emb_ngram_cipher_open(t->cipher, (uint32_t)s->part, s->block, bytes, s->bytes,
-                                      b->block, emb_ngram_part_tag(part, s->block), name));
+        st = emb_ngram_cipher_open(t->cipher, (uint32_t)s->part, s->block, bytes, s->bytes,
+                                   b->block, emb_ngram_part_tag(part, s->block), name);
+        if (st != EMBED_OK) {
+            emb_fail_prefix("%s", t->path);
+            return st;
+        }
         bytes = b->block;
     }
     for (size_t m = b->first_miss[i]; m < end; m++) {

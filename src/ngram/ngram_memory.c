@@ -75,19 +75,20 @@ embed_status emb_ngram_part_block(const embed_table *t, const emb_ngram_part *pa
                                   unsigned char *out) {
     const uint32_t bytes = t->manifest.layout.block_bytes;
     const uint64_t at = HEADER + block * bytes;
+    embed_status st = EMBED_OK;
     char name[32];
     emb_ngram_part_name(number_of(t, part), name);
     if (part->map != NULL)
         memcpy(out, part->map + at, bytes);
-    else {
-        const embed_status st = emb_file_read_at(part->fd, name, at, out, bytes);
-        if (st != EMBED_OK)
-            return st;
-    }
-    if (t->cipher == NULL || part->clear)
-        return EMBED_OK;
-    return emb_ngram_cipher_open(t->cipher, number_of(t, part), block, out, bytes, out,
-                                 emb_ngram_part_tag(part, block), name);
+    else
+        EMB_TRY(emb_file_read_at(part->fd, name, at, out, bytes));
+    if (t->cipher != NULL && !part->clear)
+        EMB_TRY(emb_ngram_cipher_open(t->cipher, number_of(t, part), block, out, bytes, out,
+                                      emb_ngram_part_tag(part, block), name));
+    return EMBED_OK;
+fail:
+    emb_fail_prefix("%s", t->path);
+    return st;
 }
 
 /* A private copy is decrypted once and then used like any other. */
