@@ -77,7 +77,7 @@ static void reference(const struct shape *s, const struct inputs *in,
 static void run_shape(const struct shape *s, int32_t dtype) {
     static const int32_t ids[TOKENS] = {10, 0, 3, 3, 7, 1}, positions[TOKENS] = {0, 6, 2, 0, 1, 1};
     uint64_t seed = (uint64_t)s->dim;
-    struct inputs in = {NULL};
+    struct inputs in = {0};
     const size_t dim = (size_t)s->dim, bytes = TOKENS * dim * cuda_size(dtype);
     double *y = cuda_doubles(TOKENS * dim), bound[TOKENS];
     void *first = NULL;
