@@ -7,7 +7,7 @@ namespace {
 enum {
     THREADS = 256,
     WARPS = THREADS / EMB_WARP,
-    TOKENS = 64,
+    TOKENS = EMB_CUDA_ROUTER_TOKENS,
     MOST_CHOICES = 16,
     MOST_EXPERTS = 256
 };
@@ -281,10 +281,6 @@ embed_status start(emb_cuda_exec *x, const params &p) {
 }
 
 } // namespace
-
-extern "C" size_t emb_cuda_router_topk_scratch_bytes(int64_t tokens, int32_t experts) {
-    return (size_t)blocks_of(tokens) * (size_t)experts * (sizeof(double) + sizeof(int32_t));
-}
 
 extern "C" embed_status emb_cuda_router_topk(emb_cuda_exec *exec,
                                              const emb_cuda_router_topk_args *args) {

@@ -32,13 +32,18 @@ typedef struct emb_cuda_router_topk_args {
     int32_t experts, top_k, renormalize, reserved;
 } emb_cuda_router_topk_args;
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-embed_status emb_cuda_router_topk(emb_cuda_exec *exec, const emb_cuda_router_topk_args *args);
-size_t emb_cuda_router_topk_scratch_bytes(int64_t tokens, int32_t experts);
-#ifdef __cplusplus
+enum { EMB_CUDA_ROUTER_TOKENS = 64 }; /* of a block */
+
+/* Here rather than beside the kernel, since memory is planned where no module is loaded. */
+static inline size_t emb_cuda_router_topk_scratch_bytes(int64_t tokens, int32_t experts) {
+    const size_t blocks = (size_t)((tokens + EMB_CUDA_ROUTER_TOKENS - 1) / EMB_CUDA_ROUTER_TOKENS);
+    return blocks * (size_t)experts * (sizeof(double) + sizeof(int32_t));
 }
+
+#ifdef __cplusplus
+extern "C"
 #endif
+    embed_status
+    emb_cuda_router_topk(emb_cuda_exec *exec, const emb_cuda_router_topk_args *args);
 
 #endif

@@ -20,6 +20,15 @@ static inline float emb_bf16_to_f32(uint16_t h) {
     return f;
 }
 
+/* Round to nearest even; NaN stays NaN. */
+static inline uint16_t emb_f32_to_bf16(float f) {
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
 float emb_f16_to_f32(uint16_t h);
 uint16_t emb_f32_to_f16(float f); /* round to nearest even; overflow to infinity; NaN stays NaN */
 

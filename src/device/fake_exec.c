@@ -68,21 +68,12 @@ static float load(const unsigned char *p, int64_t i, int32_t dtype) {
     return dtype == EMBED_F16 ? emb_f16_to_f32(h) : emb_bf16_to_f32(h);
 }
 
-/* Round to nearest even; NaN stays NaN. */
-static uint16_t f32_to_bf16(float f) {
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-        return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
 static void store(unsigned char *p, int64_t i, int32_t dtype, float f) {
     if (dtype == EMBED_F32) {
         memcpy(p + 4 * i, &f, sizeof f);
         return;
     }
-    const uint16_t h = dtype == EMBED_F16 ? emb_f32_to_f16(f) : f32_to_bf16(f);
+    const uint16_t h = dtype == EMBED_F16 ? emb_f32_to_f16(f) : emb_f32_to_bf16(f);
     memcpy(p + 2 * i, &h, sizeof h);
 }
 
