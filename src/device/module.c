@@ -34,11 +34,11 @@ static void own_directory(char *out, size_t size) {
 }
 
 /* A file that is there but does not load is a failure, not a reason to look further. */
-static embed_status find(emb_module *m) {
+static embed_status find(emb_module *m, const char *name) {
     char here[1024], path[1200];
     own_directory(here, sizeof here);
     for (size_t i = 0; here[0] != '\0' && i < sizeof places / sizeof places[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s%s%s", here, places[i], EMB_CUDA_MODULE);
+        (void)snprintf(path, sizeof path, "%s%s%s", here, places[i], name);
         if (access(path, F_OK) != 0)
             continue;
         m->handle = load(path);
@@ -46,12 +46,14 @@ static embed_status find(emb_module *m) {
             return emb_fail(EMBED_ERR_DEVICE, "%s", dlerror());
         return EMBED_OK;
     }
-    m->handle = load(EMB_CUDA_MODULE);
+    m->handle = load(name);
     if (m->handle == NULL)
         return emb_fail(EMBED_ERR_UNSUPPORTED,
                         "no module: %s is neither beside the library (%s) nor where the dynamic "
-                        "linker looks; it is made by a build with EMBED_CUDA=ON",
-                        EMB_CUDA_MODULE, here[0] != '\0' ? here : "?");
+                        "linker looks; it is made by %s",
+                        name, here[0] != '\0' ? here : "?",
+                        strcmp(name, EMB_CUDA_MODULE) == 0 ? "a build with EMBED_CUDA=ON"
+                                                           : "the CMake preset emulation");
     return EMBED_OK;
 }
 
@@ -66,17 +68,10 @@ static embed_status check_version(const emb_backend *b, const char *path) {
                     EMB_BACKEND_ABI, theirs / 1000000, theirs / 1000 % 1000, theirs % 1000, b->abi);
 }
 
-embed_status emb_module_open(emb_module *m, const char *path) {
+/* Entry and version of what is loaded; closes it if they are not ours. */
+static embed_status enter(emb_module *m, const char *path) {
     embed_status st;
     emb_backend_entry entry = NULL;
-    *m = (emb_module){NULL, NULL};
-    if (path == NULL) {
-        EMB_TRY(find(m));
-        path = EMB_CUDA_MODULE;
-    } else if ((m->handle = load(path)) == NULL) {
-        st = emb_fail(EMBED_ERR_DEVICE, "%s", dlerror());
-        goto fail;
-    }
     void *symbol = dlsym(m->handle, EMB_BACKEND_ENTRY);
     if (symbol == NULL) {
         st = emb_fail(EMBED_ERR_DEVICE, "%s: no function %s: not a module of this library", path,
@@ -91,6 +86,19 @@ embed_status emb_module_open(emb_module *m, const char *path) {
 fail:
     emb_module_close(m);
     return st;
+}
+
+embed_status emb_module_find(emb_module *m, const char *name) {
+    *m = (emb_module){NULL, NULL};
+    const embed_status st = find(m, name);
+    return st != EMBED_OK ? st : enter(m, name);
+}
+
+embed_status emb_module_open(emb_module *m, const char *path) {
+    if (path == NULL)
+        return emb_module_find(m, EMB_CUDA_MODULE);
+    *m = (emb_module){load(path), NULL};
+    return m->handle == NULL ? emb_fail(EMBED_ERR_DEVICE, "%s", dlerror()) : enter(m, path);
 }
 
 void emb_module_close(emb_module *m) {

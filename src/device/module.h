@@ -8,6 +8,7 @@
 #include "device/backend.h"
 
 #define EMB_CUDA_MODULE "libembed_cuda.so"
+#define EMB_EMULATED_MODULE "libembed_emulated.so" /* of the preset `emulation` */
 
 typedef struct emb_module {
     void *handle;
@@ -19,6 +20,8 @@ typedef struct emb_module {
  * with the places; EMBED_ERR_DEVICE if it does not load or is of another version than this library.
  */
 embed_status emb_module_open(emb_module *m, const char *path);
+/* The same for a file of this name in those places. */
+embed_status emb_module_find(emb_module *m, const char *name);
 void emb_module_close(emb_module *m); /* zeroed: no-op */
 
 #endif
