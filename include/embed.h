@@ -244,12 +244,14 @@ EMBED_API embed_status embed_model_prompt(const embed_model *model, int32_t i, c
                                           embed_text *prompt);
 
 /* ------------------------------------------------------------------------------------ devices */
-/* What this machine could encode on. In this version contexts run on the CPU; CUDA devices are
- * found and tried, so that an operator sees whether they will do. */
+/* What this machine can encode on, and where a context does (embed_context_params.device). */
 
 typedef enum embed_device_kind {
     EMBED_DEVICE_CPU = 1,
-    EMBED_DEVICE_CUDA = 2 /* an NVIDIA GPU, through the module libembed_cuda.so */
+    EMBED_DEVICE_CUDA = 2,    /* an NVIDIA GPU, through the module libembed_cuda.so */
+    EMBED_DEVICE_AUTO = 3,    /* contexts only: the first usable GPU, else the CPU */
+    EMBED_DEVICE_EMULATED = 4 /* contexts only: the GPU kernels run on the CPU, slow but exact, by a
+                                 build with the CMake preset `emulation` */
 } embed_device_kind;
 
 /* something this machine has, or lacks, to encode on */
@@ -289,13 +291,23 @@ typedef struct embed_context_params {
                              batch of its own */
     embed_table *table;   /* n-gram table whose rows encoding uses, kept alive by the context; NULL:
                              none. See embed_context_set_table */
+    int32_t device;       /* embed_device_kind; 0: EMBED_DEVICE_CPU */
+    int32_t device_index; /* which one of EMBED_DEVICE_CUDA */
+    int32_t device_dtype; /* embed_dtype of matrices and hidden states on the device: EMBED_F32,
+                             EMBED_F16 or EMBED_BF16; sums are f32. 0: EMBED_F32 */
+    int32_t reserved;
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT                                                                  \
-    { sizeof(embed_context_params), 0, 0, NULL }
+    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0 }
 
 /* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
  * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.
- * Errors  _NOMEM, _THREAD, _MISMATCH (table) */
+ * On a device the first context of a model uploads its weights, which stay there as long as the
+ * model; too little memory there halves batch_tokens until it does. A device that fails for good
+ * makes calls return EMBED_ERR_DEVICE; contexts on the CPU are not affected.
+ * In EMBED_F32 a vector of unit length differs from the CPU's by at most 2e-5, and its bits do not
+ * depend on the other texts of the call.
+ * Errors  _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
                                             const embed_context_params *params);
 EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */

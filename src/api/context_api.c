@@ -1,5 +1,7 @@
 #include "api/params.h"
+#include "api/place.h"
 #include "model/context.h"
+#include "model/device_forward.h"
 #include "model/ngram_binding.h"
 
 /* The caller's params with defaults filled in. */
@@ -26,15 +28,20 @@ static embed_status read_params(embed_context_params *p, const embed_context_par
 embed_status embed_context_create(embed_context **out, embed_model *model,
                                   const embed_context_params *params) {
     embed_context_params p;
+    emb_place place;
     if (out == NULL)
         return emb_fail(EMBED_ERR_ARG, "out: NULL");
     *out = NULL;
     if (model == NULL)
         return emb_fail(EMBED_ERR_ARG, "model: NULL");
-    embed_status st = read_params(&p, params);
-    if (st == EMBED_OK && p.table != NULL)
-        st = emb_ngram_binding_fits(model, p.table);
-    return st != EMBED_OK ? st : emb_context_create(out, model, p.table, p.threads, p.batch_tokens);
+    embed_status st = EMBED_OK;
+    EMB_TRY(read_params(&p, params));
+    if (p.table != NULL)
+        EMB_TRY(emb_ngram_binding_fits(model, p.table));
+    EMB_TRY(emb_place_find(&place, &p));
+    EMB_TRY(emb_context_create(out, model, p.table, p.threads, p.batch_tokens, &place));
+fail:
+    return st;
 }
 
 void embed_context_free(embed_context *ctx) {
@@ -45,13 +52,20 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
                               uint64_t *bytes) {
     embed_status st = EMBED_OK;
     embed_context_params p;
+    emb_place place;
     emb_plan plan;
+    emb_device_plan device;
     emb_tok_scratch *scratch = NULL;
     if (model == NULL || bytes == NULL)
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", model == NULL ? "model" : "bytes");
     EMB_TRY(read_params(&p, params));
-    EMB_TRY(emb_plan_make(&plan, model, p.threads, p.batch_tokens, p.batch_tokens));
+    EMB_TRY(emb_place_find(&place, &p));
+    EMB_TRY(emb_context_plan(&plan, model, p.threads, p.batch_tokens, &place));
     EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, bytes));
+    if (place.backend != NULL) {
+        EMB_TRY(emb_device_plan_make(&device, model, place.dtype, p.batch_tokens));
+        *bytes += device.device_bytes + device.pinned_bytes;
+    }
     EMB_TRY(emb_tok_scratch_create(&scratch, &model->base)); /* as each thread will have */
     *bytes += emb_tok_scratch_bytes(scratch) * (uint64_t)p.threads;
     emb_tok_scratch_free(scratch);

@@ -139,6 +139,7 @@ static embed_status encode_tokens(embed_context *ctx, const embed_text *text,
     embed_status st = EMBED_OK;
     embed_encode_params p;
     const emb_batch *batch;
+    const float *states;
     emb_job job = {.texts = text, .n = 1};
     if (n_tokens == NULL || (out == NULL && cap > 0))
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", n_tokens == NULL ? "n_tokens" : "out");
@@ -160,8 +161,8 @@ static embed_status encode_tokens(embed_context *ctx, const embed_text *text,
     if (cap < need)
         return emb_fail(EMBED_ERR_CAPACITY, "out: expected room for %zu floats, found %zu", need,
                         cap);
-    EMB_TRY(emb_encode_states(ctx));
-    memcpy(out, emb_forward_states(&ctx->forward), need * sizeof *out);
+    EMB_TRY(emb_encode_states(ctx, &states));
+    memcpy(out, states, need * sizeof *out);
 fail:
     return st;
 }

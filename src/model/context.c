@@ -1,10 +1,14 @@
 #include "model/context.h"
 
+#include "model/device_forward.h"
+#include "model/runner.h"
+
 void emb_context_free(embed_context *ctx) {
     if (ctx == NULL)
         return;
     const emb_env env = ctx->env;
     emb_forward *f = &ctx->forward;
+    emb_device_forward_free(ctx->device);
     for (int32_t i = 0; ctx->tokenizers != NULL && i < f->plan.threads; i++)
         emb_tok_scratch_free(ctx->tokenizers[i]);
     emb_pool_free(f->exec.pool);
@@ -77,23 +81,53 @@ fail:
     return st;
 }
 
+embed_status emb_context_plan(emb_plan *plan, const embed_model *model, int32_t threads,
+                              int32_t batch_tokens, const emb_place *place) {
+    const embed_status st = emb_plan_make(plan, model, threads, batch_tokens, batch_tokens);
+    if (st == EMBED_OK && place != NULL && place->backend != NULL)
+        plan->at.bytes = plan->scratch_bytes = 0;
+    return st;
+}
+
+/* With half the batch, and half of that, where the device's memory is too small. */
+static embed_status create_device(embed_context *ctx, const emb_place *place) {
+    embed_status st;
+    int32_t tokens = ctx->batch_tokens;
+    for (;;) {
+        st = emb_device_forward_create(&ctx->device, ctx->model, place->backend, place->index,
+                                       place->dtype, tokens);
+        if (st != EMBED_ERR_NOMEM || tokens / 2 < EMB_LEAST_BATCH_TOKENS)
+            break;
+        tokens /= 2;
+        emb_log(&ctx->env, EMBED_LOG_WARN, "%s; trying batches of %d tokens", emb_fail_message(),
+                tokens);
+    }
+    ctx->forward.plan.batch_tokens = tokens;
+    return st;
+}
+
 embed_status emb_context_create(embed_context **out, embed_model *model, embed_table *table,
-                                int32_t threads, int32_t batch_tokens) {
+                                int32_t threads, int32_t batch_tokens, const emb_place *place) {
     embed_status st = EMBED_OK;
     embed_context *ctx = NULL;
     emb_plan plan;
     *out = NULL;
-    EMB_TRY(emb_plan_make(&plan, model, threads, batch_tokens, batch_tokens));
+    EMB_TRY(emb_context_plan(&plan, model, threads, batch_tokens, place));
     EMB_TRY(emb_new(&model->base, sizeof *ctx, (void **)&ctx));
     ctx->env = model->base;
     emb_model_retain(model);
     ctx->model = model;
     ctx->batch_tokens = batch_tokens;
+    ctx->runner = &emb_runner_cpu;
     atomic_flag_clear(&ctx->busy);
     pthread_mutex_init(&ctx->mutex, NULL);
     ctx->forward.model = model;
     ctx->forward.exec.isa = model->isa;
     EMB_TRY(apply_plan(ctx, &plan));
+    if (place != NULL && place->backend != NULL) {
+        EMB_TRY(create_device(ctx, place));
+        ctx->runner = &emb_runner_device;
+    }
     EMB_TRY(create_window(ctx));
     EMB_TRY(create_counts(ctx));
     EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, batch_tokens));
@@ -187,6 +221,7 @@ uint64_t emb_context_bytes(embed_context *ctx) {
     bytes += emb_stage_bytes(ctx->stage);
     bytes += ctx->next != NULL ? emb_stage_bytes(ctx->next) : 0;
     pthread_mutex_unlock(&ctx->mutex);
+    bytes += ctx->device != NULL ? emb_device_forward_bytes(ctx->device) : 0;
     for (int32_t i = 0; i < ctx->forward.plan.threads; i++)
         bytes += emb_tok_scratch_bytes(ctx->tokenizers[i]);
     return bytes;

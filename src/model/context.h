@@ -6,8 +6,29 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "device/backend.h"
 #include "model/forward.h"
 #include "model/ngram_stage.h"
+
+#define EMB_LEAST_BATCH_TOKENS 64
+
+struct emb_device_forward;
+struct emb_runner;
+
+/* A batch that came out. */
+typedef struct emb_result {
+    const emb_slot_text *texts; /* [n_texts] */
+    int64_t n_texts, tokens;
+    const float *vectors; /* [n_texts] rows of which the first dim floats count */
+    int64_t stride;       /* floats from row to row */
+} emb_result;
+
+/* Where a context encodes; backend NULL: on the CPU. */
+typedef struct emb_place {
+    const emb_backend *backend; /* outlives the model */
+    int32_t index;              /* of the device */
+    int32_t dtype;              /* of matrices and hidden states there */
+} emb_place;
 
 /* The first failure of a worker thread, brought to the thread that called. */
 typedef struct emb_text_fault {
@@ -19,7 +40,10 @@ typedef struct emb_text_fault {
 struct embed_context {
     emb_env env;
     embed_model *model;
-    emb_forward forward;
+    emb_forward forward;               /* on a device: its plan and counts only */
+    struct emb_device_forward *device; /* NULL: the CPU */
+    const struct emb_runner *runner;
+    emb_result result;            /* of the CPU's last batch */
     atomic_flag busy;             /* a call is running */
     int32_t *ids;                 /* [plan.window_tokens] */
     emb_item *items;              /* [plan.window_texts] */
@@ -34,9 +58,11 @@ struct embed_context {
     emb_ngram_stats table_stats; /* of the last call */
 };
 
-/* table: retained; NULL for none. It has been checked against the model. */
+/* table: retained; NULL for none. It has been checked against the model. place NULL: the CPU. A
+ * device with too little memory gets half the batch, and half of that, down to
+ * EMB_LEAST_BATCH_TOKENS. */
 embed_status emb_context_create(embed_context **out, embed_model *model, embed_table *table,
-                                int32_t threads, int32_t batch_tokens);
+                                int32_t threads, int32_t batch_tokens, const emb_place *place);
 void emb_context_free(embed_context *ctx);
 
 /* Around each call that encodes: the table it finds stays its table. */
@@ -48,6 +74,9 @@ embed_status emb_context_set_table(embed_context *ctx, embed_table *table);
 /* Room for a batch of `tokens`; on failure the context is as before. */
 embed_status emb_context_reserve(embed_context *ctx, int64_t tokens);
 
+/* The plan of a context: on a device without the arena and the kernels' scratch. */
+embed_status emb_context_plan(emb_plan *plan, const embed_model *model, int32_t threads,
+                              int32_t batch_tokens, const emb_place *place);
 /* Bytes of a context with this plan and table (or NULL), tokenizer scratch apart; and of one that
  * exists, all told. */
 embed_status emb_context_plan_bytes(const emb_plan *plan, const embed_model *model,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels/quantize/quantize.h"
+#include "model/runner.h"
 #include "model/text_window.h"
 
 int64_t emb_encode_row_len(int32_t output, int64_t dim) {
@@ -25,15 +26,14 @@ size_t emb_encode_element_bytes(int32_t output) {
     }
 }
 
-static void write_rows(const emb_job *job, const emb_slot *slot, const float *vectors,
-                       int64_t stride) {
+static void write_rows(const emb_job *job, const emb_result *result) {
     const int64_t dim = job->pooling.dim;
     const size_t row_bytes =
         (size_t)emb_encode_row_len(job->output, dim) * emb_encode_element_bytes(job->output);
-    for (int64_t i = 0; i < slot->batch.texts; i++) {
-        const emb_slot_text *text = &slot->texts[i];
+    for (int64_t i = 0; i < result->n_texts; i++) {
+        const emb_slot_text *text = &result->texts[i];
         unsigned char *row = (unsigned char *)job->out + text->index * row_bytes;
-        const float *vector = vectors + i * stride;
+        const float *vector = result->vectors + i * result->stride;
         if (job->output == EMBED_F32)
             memcpy(row, vector, row_bytes);
         else
@@ -43,23 +43,22 @@ static void write_rows(const emb_job *job, const emb_slot *slot, const float *ve
     }
 }
 
+/* How far a call has come. */
 struct progress {
-    uint64_t texts, tokens;
+    size_t submitted;       /* texts */
+    int32_t under_way;      /* batches */
+    uint64_t texts, tokens; /* done */
 };
 
-static embed_status run_batch(embed_context *ctx, const emb_job *job, const emb_slot *slot,
-                              struct progress *done) {
+/* The oldest batch to its rows. */
+static embed_status finish_batch(embed_context *ctx, const emb_job *job, struct progress *done) {
     embed_status st = EMBED_OK;
-    emb_forward *f = &ctx->forward;
-    const emb_batch *batch = &slot->batch;
-    const float *vectors;
-    int64_t stride;
-    EMB_TRY(emb_context_reserve(ctx, batch->tokens));
-    EMB_TRY(emb_forward_run(f, batch));
-    EMB_TRY(emb_pooling_run(f, batch, &job->pooling, &vectors, &stride));
-    write_rows(job, slot, vectors, stride);
-    done->texts += (uint64_t)batch->texts;
-    done->tokens += (uint64_t)batch->tokens;
+    emb_result result;
+    EMB_TRY(ctx->runner->collect(ctx, &result));
+    done->under_way--;
+    write_rows(job, &result);
+    done->texts += (uint64_t)result.n_texts;
+    done->tokens += (uint64_t)result.tokens;
     if (job->progress != NULL &&
         job->progress(job->progress_user, done->texts, job->n, done->tokens) != 0)
         st = emb_fail(EMBED_ERR_CANCELLED,
@@ -70,21 +69,32 @@ fail:
     return st;
 }
 
-static void start_counts(embed_context *ctx) {
-    emb_expert_counts *c = &ctx->forward.counts;
-    const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
-    for (size_t i = 0; c->tokens != NULL && i < n; i++) {
-        c->tokens[i] = 0;
-        c->gate_sum[i] = 0;
-        c->mean_gate[i] = 0;
-    }
+/* A batch larger than all before it needs room, which is made while nothing is under way. */
+static embed_status submit_batch(embed_context *ctx, const emb_job *job, const emb_slot *slot,
+                                 struct progress *done) {
+    embed_status st = EMBED_OK;
+    while (done->under_way > 0 && slot->batch.tokens > ctx->forward.plan.batch_tokens)
+        EMB_TRY(finish_batch(ctx, job, done));
+    if (done->under_way == 0)
+        EMB_TRY(ctx->runner->reserve(ctx, slot->batch.tokens));
+    EMB_TRY(ctx->runner->submit(ctx, slot, &job->pooling));
+    done->under_way++;
+    done->submitted += (size_t)slot->batch.texts;
+fail:
+    return st;
 }
 
-static void finish_counts(embed_context *ctx) {
+/* Ends a call. After a failure the counts are what is known of the batches before it. */
+static embed_status end_call(embed_context *ctx, embed_status st) {
     emb_expert_counts *c = &ctx->forward.counts;
     const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
+    if (st == EMBED_OK)
+        st = ctx->runner->end(ctx);
+    if (st != EMBED_OK)
+        ctx->runner->drop(ctx);
     for (size_t i = 0; c->tokens != NULL && i < n; i++)
         c->mean_gate[i] = c->tokens[i] > 0 ? c->gate_sum[i] / (double)c->tokens[i] : 0;
+    return st;
 }
 
 /* Texts on their way into the stage: the window, sorted, and how far it has been packed. */
@@ -129,22 +139,36 @@ fail:
     return st;
 }
 
-embed_status emb_encode_run(embed_context *ctx, const emb_job *job) {
+/* Up to runner->depth batches are under way: the next is on its way to the device while one is in
+ * work, and while the host writes the rows of the one before. */
+static embed_status run_batches(embed_context *ctx, const emb_job *job) {
     embed_status st = EMBED_OK;
     struct feed feed = {{0, 0}, 0, 0, 1, 0};
-    struct progress done = {0, 0};
+    struct progress done = {0, 0, 0, 0};
     emb_slot *slot;
-    start_counts(ctx);
     while (done.texts < job->n) {
-        EMB_TRY(feed_stage(ctx, job, &feed));
-        EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
-        EMB_TRY(run_batch(ctx, job, slot, &done));
-        emb_stage_release(ctx->stage);
+        const int more = done.submitted < job->n;
+        if (more) {
+            EMB_TRY(feed_stage(ctx, job, &feed));
+            EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
+            EMB_TRY(submit_batch(ctx, job, slot, &done));
+        }
+        if (done.under_way == ctx->runner->depth || done.submitted == job->n)
+            EMB_TRY(finish_batch(ctx, job, &done));
+        if (more)
+            emb_stage_release(ctx->stage);
     }
 fail:
     emb_stage_reset(ctx->stage);
-    finish_counts(ctx);
     return st;
+}
+
+embed_status emb_encode_run(embed_context *ctx, const emb_job *job) {
+    embed_status st = EMBED_OK;
+    EMB_TRY(ctx->runner->begin(ctx));
+    EMB_TRY(run_batches(ctx, job));
+fail:
+    return end_call(ctx, st);
 }
 
 embed_status emb_encode_read(embed_context *ctx, const emb_job *job, const emb_batch **batch) {
@@ -161,16 +185,15 @@ fail:
     return st;
 }
 
-embed_status emb_encode_states(embed_context *ctx) {
+embed_status emb_encode_states(embed_context *ctx, const float **states) {
     embed_status st = EMBED_OK;
     emb_slot *slot;
-    start_counts(ctx);
+    EMB_TRY(ctx->runner->begin(ctx));
     emb_stage_submit(ctx->stage);
     EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
-    EMB_TRY(emb_context_reserve(ctx, slot->batch.tokens));
-    EMB_TRY(emb_forward_run(&ctx->forward, &slot->batch));
+    EMB_TRY(ctx->runner->reserve(ctx, slot->batch.tokens));
+    EMB_TRY(ctx->runner->states(ctx, slot, states));
 fail:
     emb_stage_reset(ctx->stage);
-    finish_counts(ctx);
-    return st;
+    return end_call(ctx, st);
 }

@@ -30,8 +30,8 @@ embed_status emb_encode_run(embed_context *ctx, const emb_job *job);
 
 /* job->texts[0] as a batch of one, and its way through the encoder: the two halves of per-token
  * output, between which the caller learns the number of tokens and may leave it at that. *batch
- * lives until the next call. */
+ * and *states [tokens, hidden] live until the next call. */
 embed_status emb_encode_read(embed_context *ctx, const emb_job *job, const emb_batch **batch);
-embed_status emb_encode_states(embed_context *ctx);
+embed_status emb_encode_states(embed_context *ctx, const float **states);
 
 #endif

@@ -45,7 +45,7 @@ embed_status emb_fgram_create(emb_fgram_encoder **out, embed_model *model, embed
     e->model = model;
     e->source = source;
     EMB_TRY(emb_context_create(&e->ctx, source == EMB_FGRAM_MODEL ? fgram : model, NULL, threads,
-                               batch_tokens));
+                               batch_tokens, NULL));
     *out = e;
     return EMBED_OK;
 fail:

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "model/device_weights.h"
 #include "model/fingerprint.h"
 #include "model/packing.h"
 #include "model/rotary.h"
@@ -36,12 +37,14 @@ static embed_status model_create(embed_model **out, const emb_env *base) {
     atomic_init(&m->refs, 1);
     atomic_init(&m->idle_scratch, NULL);
     pthread_mutex_init(&m->mutex, NULL);
+    pthread_mutex_init(&m->homes_mutex, NULL);
     *out = m;
     return EMBED_OK;
 }
 
 static void model_destroy(embed_model *m) {
     const emb_env base = m->base;
+    emb_device_homes_free(m);
     emb_tok_scratch_free(atomic_load(&m->idle_scratch));
     emb_free(&m->env, m->packed);
     emb_free(&m->env, m->sin);
@@ -50,6 +53,7 @@ static void model_destroy(embed_model *m) {
     emb_tokenizer_free(m->tokenizer);
     emb_weights_close(&m->weights, &m->env, &m->config);
     emb_config_clear(&m->config, &m->env);
+    pthread_mutex_destroy(&m->homes_mutex);
     pthread_mutex_destroy(&m->mutex);
     emb_free(&base, m);
 }

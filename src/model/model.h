@@ -36,6 +36,8 @@ struct embed_model {
     pthread_mutex_t mutex;                      /* guards the fingerprints below */
     char fingerprint[EMB_FINGERPRINT_CHARS];    /* "" until first asked for */
     char embedding_hash[EMB_FINGERPRINT_CHARS]; /* of the word embedding matrix; the same */
+    pthread_mutex_t homes_mutex;                /* guards the next, also while one is made */
+    struct emb_device_home *homes;              /* devices that hold the weights too */
 };
 
 /* params: complete (struct_size is not looked at). On failure *out is NULL. */

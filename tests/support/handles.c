@@ -18,7 +18,7 @@ embed_model *test_open(const char *dir) {
 }
 
 embed_context *test_context(embed_model *model, int threads, int batch_tokens) {
-    const embed_context_params params = {sizeof params, threads, batch_tokens, NULL};
+    const embed_context_params params = {sizeof params, threads, batch_tokens, NULL, 0, 0, 0, 0};
     embed_context *ctx;
     TEST_OK(embed_context_create(&ctx, model, &params));
     return ctx;

@@ -66,7 +66,7 @@ embed_table *test_table_make(embed_model *model, const char *path, const test_ta
 
 embed_context *test_context_with(embed_model *model, embed_table *table, int threads,
                                  int batch_tokens) {
-    const embed_context_params params = {sizeof params, threads, batch_tokens, table};
+    const embed_context_params params = {sizeof params, threads, batch_tokens, table, 0, 0, 0, 0};
     embed_context *ctx;
     TEST_OK(embed_context_create(&ctx, model, &params));
     return ctx;

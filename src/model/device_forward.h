@@ -1,0 +1,133 @@
+/* device_forward: the whole way of a batch through the encoder on a device: src/device/README.md,
+ * "The forward pass on a device". The host packs a batch into pinned memory, enqueues one copy in
+ * (and one of n-gram rows), all kernels and one copy out, and returns; it waits only when it wants
+ * the vectors. Two batches may be under way.
+ *
+ * Error against the CPU back end in f32, of a vector of unit length: 2e-5 (sums run in another
+ * order; measured 1e-6 on small checkpoints). The bits of a text do not depend on what else is in
+ * the batch, nor on the order in which streams run. One thread at a time. */
+#ifndef EMB_MODEL_DEVICE_FORWARD_H
+#define EMB_MODEL_DEVICE_FORWARD_H
+
+#include "device/arena.h"
+#include "model/batch_slot.h"
+#include "model/device_weights.h"
+#include "model/pooling.h"
+
+#define EMB_DEVICE_SETS 2
+
+/* Regions of the arena; src/device/README.md says what they hold. */
+typedef enum emb_device_region {
+    EMB_AT_X,
+    EMB_AT_QKV,
+    EMB_AT_HEADS,
+    EMB_AT_UPDATE, /* of attention */
+    EMB_AT_INNER,
+    EMB_AT_DOWN, /* of a dense layer */
+    EMB_AT_EXPERT_OUT,
+    EMB_AT_LOGITS,
+    EMB_AT_GATE,
+    EMB_AT_EXPERT,
+    EMB_AT_SLOT,
+    EMB_AT_ROWS,
+    EMB_AT_OFFSET,
+    EMB_AT_SCRATCH,
+    EMB_AT_VECTORS,
+    EMB_AT_VECTORS2,
+    EMB_AT_REGIONS
+} emb_device_region;
+
+typedef enum emb_device_op {
+    EMB_OP_LOOKUP,
+    EMB_OP_GEMM,
+    EMB_OP_ATTENTION,
+    EMB_OP_LAYERNORM,
+    EMB_OP_ROUTER,
+    EMB_OP_COMBINE,
+    EMB_OP_POOL,
+    EMB_OP_QUANTIZE,
+    EMB_OPS
+} emb_device_op;
+
+/* Bytes of everything for batches of `tokens`, known before anything runs. */
+typedef struct emb_device_plan {
+    int64_t tokens, texts, width; /* capacity; widest vector */
+    emb_arena_region regions[EMB_AT_REGIONS];
+    size_t arena_bytes; /* without guards */
+    /* One copy in: these arrays, of the capacity, in this order. */
+    size_t at_offsets, at_skip, at_ids, at_positions, at_pointers, in_bytes;
+    size_t rows_bytes; /* n-gram rows of a batch, made when the first table comes */
+    size_t out_bytes;
+    size_t count_bytes;                  /* expert statistics */
+    uint64_t device_bytes, pinned_bytes; /* in all, without rows */
+} emb_device_plan;
+
+embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *model, int32_t dtype,
+                                  int64_t tokens);
+
+/* One batch under way: pinned memory and its copy on the device, at fixed addresses. */
+typedef struct emb_device_set {
+    unsigned char *in, *rows, *out; /* pinned */
+    emb_dptr in_at, rows_at, out_at;
+    emb_event *arrived, *rows_arrived, *finished, *back;
+    emb_graph *graph;     /* replayed for this batch */
+    emb_slot_text *texts; /* [plan.texts] */
+    int64_t n_texts, tokens;
+    int32_t dim, has_rows, add_rows, with_skip;
+    emb_pooling_options pooling;
+} emb_device_set;
+
+typedef struct emb_device_forward {
+    emb_env env;
+    const embed_model *model;
+    const emb_device_weights *weights;
+    emb_device *device; /* a handle of its own */
+    const emb_be_op *ops[EMB_OPS];
+    emb_stream *copy_in, *main, *copy_out;
+    emb_device_plan plan;
+    emb_arena arena;
+    emb_device_set sets[EMB_DEVICE_SETS];
+    int32_t first, pending;  /* under way: sets[first] and the next */
+    int32_t unsettled;       /* 1: a failed call may have left work that runs */
+    int32_t capture;         /* 1: each batch is captured into a graph, which is then launched */
+    emb_graph_info captured; /* of the last one */
+    emb_dptr counts;         /* [moe_layers, experts] u64, then f64 */
+    void *counts_host;       /* pinned */
+    float *states;           /* [plan.tokens, hidden] pinned; made when first asked for */
+    int64_t states_tokens;   /* room in it */
+} emb_device_forward;
+
+/* dtype: of matrices and hidden states, EMBED_F32, EMBED_F16 or EMBED_BF16. The backend must
+ * outlive the model.
+ * Errors  _NOMEM, _DEVICE, _UNSUPPORTED */
+embed_status emb_device_forward_create(emb_device_forward **out, embed_model *model,
+                                       const emb_backend *backend, int32_t index, int32_t dtype,
+                                       int64_t tokens);
+void emb_device_forward_free(emb_device_forward *f); /* waits for what runs; NULL is a no-op */
+
+/* Room for a batch of `tokens`; nothing may be under way. On failure all is as before. */
+embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens);
+/* Statistics start at zero. */
+embed_status emb_device_forward_begin(emb_device_forward *f);
+/* Enqueue a batch; fewer than EMB_DEVICE_SETS may be under way. The slot is free on return. */
+embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
+                                       const emb_pooling_options *options);
+/* Wait for the oldest batch. *set: its texts, n_texts, tokens, dim and `out`, floats [n_texts,
+ * dim], until the next but one is submitted. */
+embed_status emb_device_forward_collect(emb_device_forward *f, const emb_device_set **set);
+/* Hidden states of a batch, [tokens, hidden] f32, until the next call. Nothing under way. */
+embed_status emb_device_forward_states(emb_device_forward *f, const emb_slot *slot,
+                                       const float **states);
+/* Read the statistics since _begin: one copy. */
+embed_status emb_device_forward_counts(emb_device_forward *f, uint64_t *tokens, double *gate_sum);
+/* Device and pinned memory, weights apart. */
+uint64_t emb_device_forward_bytes(const emb_device_forward *f);
+/* Waits for what is under way and forgets it. */
+void emb_device_forward_drop(emb_device_forward *f);
+
+/* device_layers.c: enqueue the kernels of a batch on the main stream, up to the hidden states; and
+ * from there to the set's vectors. Nothing but kernels and sets, so that it can be captured. */
+embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set);
+embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set);
+
+#endif
