@@ -16,6 +16,7 @@ BEGIN {
     allowed["kernels"] = " base "
     allowed["device"] = " base "
     allowed["cuda_module"] = " device kernels "
+    allowed["emulation"] = " cuda_module device kernels base "
     allowed["base"] = " "
 }
 FNR == 1 {
