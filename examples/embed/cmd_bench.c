@@ -16,6 +16,7 @@
 typedef struct bench_options {
     const char *dir;
     int32_t threads, batch_tokens, tokens, texts, reps, csv, isa;
+    device_options device;
     table_options table;
 } bench_options;
 
@@ -250,6 +251,7 @@ static options_result parse(int argc, char **argv, bench_options *o) {
         {"run", "reps", "R", "timed calls (20)", &o->reps, NULL, OPTION_COUNT, 1, 1000000, 0},
         OPTION_THREADS(o->threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
+        OPTIONS_DEVICE(o->device),
         {"run", "isa", "ISA", "kernels: auto, portable, avx2 or avx512 (auto)", &o->isa, isas,
          OPTION_CHOICE, 0, 0, 0},
         {"output", "csv", NULL, "a header line and a line of figures", &o->csv, NULL, OPTION_FLAG,
@@ -269,6 +271,8 @@ int cmd_bench(int argc, char **argv) {
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = o.threads;
     params.batch_tokens = o.batch_tokens;
+    if (tool_device(argv[0], &o.device, &params) != EXIT_OK)
+        return EXIT_USAGE;
     embed_model *model;
     bench_case b = {.texts = (size_t)o.texts, .tokens = (size_t)o.tokens, .reps = o.reps};
     int code = tool_open(argv[0], o.dir, o.isa, &params, &model, &b.ctx);

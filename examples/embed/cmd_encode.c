@@ -18,6 +18,7 @@ typedef struct encode_options {
     const char *dir, *input, *output, *prefix, *ranges, *write_ranges;
     int32_t input_format, ids, strict, role, dim, max_tokens, truncate_error, no_normalize,
         normalize, threads, batch_tokens, progress, format, dtype, stats;
+    device_options device;
     table_options table;
 } encode_options;
 
@@ -71,6 +72,7 @@ static options_result parse(int argc, char **argv, encode_options *o) {
         OPTIONS_USE_TABLE(o->table),
         OPTION_THREADS(o->threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
+        OPTIONS_DEVICE(o->device),
         {"run", "progress", NULL, "report progress even if stderr is no terminal", &o->progress,
          NULL, OPTION_FLAG, 0, 0, 0},
         {"output", "output", "FILE", "file to write, - is standard output (-)", &o->output, NULL,
@@ -264,6 +266,8 @@ int cmd_encode(int argc, char **argv) {
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = options.threads;
     params.batch_tokens = options.batch_tokens;
+    if (tool_device(argv[0], &options.device, &params) != EXIT_OK)
+        return EXIT_USAGE;
     encode_run run = {.who = argv[0], .options = &options};
     set_params(&run);
     embed_model *model;

@@ -16,6 +16,7 @@
 typedef struct search_options {
     const char *dir, *corpus, *queries;
     int32_t corpus_format, threads, batch_tokens, k, json, corpus_role, query_role;
+    device_options device;
     table_options table;
 } search_options;
 
@@ -270,6 +271,7 @@ static options_result parse(int argc, char **argv, search_options *o, int *first
         OPTIONS_USE_TABLE(o->table),
         OPTION_THREADS(o->threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
+        OPTIONS_DEVICE(o->device),
         {"output", "top", "K", "results for each query (10)", &o->k, NULL, OPTION_COUNT, 1, 1 << 30,
          'k'},
         {"output", "json", NULL, "one JSON object a result, with the whole text", &o->json, NULL,
@@ -297,6 +299,8 @@ int cmd_search(int argc, char **argv) {
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = o.threads;
     params.batch_tokens = o.batch_tokens;
+    if (tool_device(argv[0], &o.device, &params) != EXIT_OK)
+        return EXIT_USAGE;
     embed_model *model;
     embed_table *table = NULL;
     search_run run = {.who = argv[0]};

@@ -31,6 +31,7 @@ static int print_cosine(const char *who, embed_model *model, embed_context *ctx,
 int cmd_similarity(int argc, char **argv) {
     const char *dir = NULL;
     int32_t role = EMBED_ROLE_NONE, threads = 0;
+    device_options device = {NULL, 0};
     int first;
     const command cmd = {
         "similarity",
@@ -41,13 +42,15 @@ int cmd_similarity(int argc, char **argv) {
         2,
         2};
     const option_spec table[] = {OPTION_MODEL(dir), OPTION_ROLE(role, "none"),
-                                 OPTION_THREADS(threads), OPTIONS_END};
+                                 OPTION_THREADS(threads), OPTIONS_DEVICE(device), OPTIONS_END};
     const options_result parsed = options_parse(&cmd, table, argc, argv, &first);
     if (parsed != OPTIONS_RUN)
         return parsed == OPTIONS_HELP ? tool_flush_stdout(argv[0]) : EXIT_USAGE;
 
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = threads;
+    if (tool_device(argv[0], &device, &params) != EXIT_OK)
+        return EXIT_USAGE;
     embed_model *model;
     embed_context *ctx;
     int code = tool_open(argv[0], dir, EMBED_ISA_AUTO, &params, &model, &ctx);

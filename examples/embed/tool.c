@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const option_choice tool_roles[] = {{"query", EMBED_ROLE_QUERY},
@@ -10,6 +11,9 @@ const option_choice tool_roles[] = {{"query", EMBED_ROLE_QUERY},
                                     {"default", EMBED_ROLE_DEFAULT},
                                     {"none", EMBED_ROLE_NONE},
                                     {NULL, 0}};
+
+const option_choice tool_device_types[] = {
+    {"f32", EMBED_F32}, {"f16", EMBED_F16}, {"bf16", EMBED_BF16}, {NULL, 0}};
 
 static void say(const char *who, const char *fmt, va_list args) {
     fprintf(stderr, "%s: ", who);
@@ -31,6 +35,37 @@ int tool_usage(const char *who, const char *fmt, ...) {
     say(who, fmt, args);
     va_end(args);
     return EXIT_USAGE;
+}
+
+/* The number behind "cuda:"; 0 if it is none. */
+static int read_index(const char *text, int32_t *index) {
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || value > INT32_MAX)
+        return 0;
+    *index = (int32_t)value;
+    return 1;
+}
+
+int tool_device(const char *who, const device_options *o, embed_context_params *params) {
+    static const option_choice kinds[] = {{"cpu", EMBED_DEVICE_CPU},
+                                          {"cuda", EMBED_DEVICE_CUDA},
+                                          {"auto", EMBED_DEVICE_AUTO},
+                                          {"emulated", EMBED_DEVICE_EMULATED},
+                                          {NULL, 0}};
+    params->device_dtype = o->dtype;
+    if (!o->device)
+        return EXIT_OK;
+    for (const option_choice *c = kinds; c->name; c++)
+        if (strcmp(c->name, o->device) == 0)
+            params->device = c->value;
+    if (strncmp(o->device, "cuda:", 5) == 0 && read_index(o->device + 5, &params->device_index))
+        params->device = EMBED_DEVICE_CUDA;
+    if (params->device == 0)
+        return tool_usage(who, "--device: expected cpu, cuda, cuda:N, auto or emulated, found '%s'",
+                          o->device);
+    return EXIT_OK;
 }
 
 static void log_warning(void *user, int32_t level, const char *msg) {

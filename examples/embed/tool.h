@@ -38,6 +38,32 @@ int tool_flush_stdout(const char *who);
 /* The values of --role. */
 extern const option_choice tool_roles[];
 
+/* --device and --device-dtype, of every command that encodes. Starts zeroed. */
+typedef struct device_options {
+    const char *device; /* NULL: the CPU */
+    int32_t dtype;      /* embed_dtype; 0: not given */
+} device_options;
+extern const option_choice tool_device_types[];
+/* Into params; EXIT_USAGE after a message if it is no device. */
+int tool_device(const char *who, const device_options *o, embed_context_params *params);
+
+#define OPTIONS_DEVICE(o)                                                                          \
+    {"run",                                                                                        \
+     "device",                                                                                     \
+     "DEVICE",                                                                                     \
+     "cpu, cuda, cuda:N, auto (a GPU if one is usable, else the CPU)\n"                            \
+     "or emulated (the GPU's kernels on the CPU) (cpu)",                                           \
+     &(o).device,                                                                                  \
+     NULL,                                                                                         \
+     OPTION_TEXT,                                                                                  \
+     0,                                                                                            \
+     0,                                                                                            \
+     0},                                                                                           \
+    {                                                                                              \
+        "run", "device-dtype", "TYPE", "numbers on the device: f32, f16 or bf16 (f32)",            \
+            &(o).dtype, tool_device_types, OPTION_CHOICE, 0, 0, 0                                  \
+    }
+
 #define OPTION_MODEL(variable)                                                                     \
     {                                                                                              \
         "model", "model", "DIR", "checkpoint directory as downloaded (required)", &(variable),     \
