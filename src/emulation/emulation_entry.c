@@ -6,7 +6,8 @@
 #include "device/fake_device.h"
 #include "kernels/cuda/cuda_emulation.h"
 
-EMBED_API const emb_backend *embed_backend_open(uint32_t abi);
+/* EMBED_API exports nothing where the library is linked statically, as it is into this. */
+__attribute__((visibility("default"))) const emb_backend *embed_backend_open(uint32_t abi);
 
 /* One fake for the process, as there is one driver. Out of memory, a table without functions that
  * no version accepts. */

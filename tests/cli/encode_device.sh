@@ -31,10 +31,10 @@ fi
 for i in 1 2 3 4 5 6 7 8; do echo "the quick brown fox number $i of many"; done >texts.txt
 for model in "$checkpoints"/*/; do
     run 0 "$embed" similarity -m "$model" 'a cat sleeps' 'the kitten is dozing'
-    expected=$(cat out)
+    on_cpu=$(cat out)
     run 0 "$embed" similarity -m "$model" --device emulated 'a cat sleeps' 'the kitten is dozing'
-    awk -v a="$expected" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-9) }' ||
-        failed "$model: expected $expected"
+    awk -v a="$on_cpu" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-9) }' ||
+        failed "$model: expected $on_cpu"
     run 0 "$embed" encode -m "$model" --device emulated --batch-tokens 64 -i texts.txt -o v.npy
     run 0 "$embed" search -m "$model" --device emulated --corpus texts.txt 'number 3'
 done
