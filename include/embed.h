@@ -316,8 +316,8 @@ EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
  * NULL). A table counts with the batches that wait for its rows, not with its own memory. Neither
  * counts the stacks of the threads; the plan leaves out the buffers that are made when rows of a
  * table must first be read with calls (io_uring, pread). On a device both count its memory and
- * pinned memory of the host, but not the weights, which belong to the model; the plan also leaves out
- * the rows of a table, for which room is made when the first comes. */
+ * pinned memory of the host, but not the weights, which belong to the model; the plan also leaves
+ * out the rows of a table, for which room is made when the first comes. */
 EMBED_API embed_status embed_plan_bytes(const embed_model *model,
                                         const embed_context_params *params, uint64_t *bytes);
 EMBED_API uint64_t embed_context_bytes(const embed_context *ctx);
