@@ -63,7 +63,9 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
     EMB_TRY(emb_context_plan(&plan, model, p.threads, p.batch_tokens, &place));
     EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, bytes));
     if (place.backend != NULL) {
-        EMB_TRY(emb_device_plan_make(&device, model, place.dtype, p.batch_tokens));
+        const int64_t most = emb_device_plan_most_tokens(model);
+        EMB_TRY(emb_device_plan_make(&device, model, place.dtype,
+                                     p.batch_tokens < most ? p.batch_tokens : most));
         *bytes += device.device_bytes + device.pinned_bytes;
     }
     EMB_TRY(emb_tok_scratch_create(&scratch, &model->base)); /* as each thread will have */

@@ -92,7 +92,8 @@ embed_status emb_context_plan(emb_plan *plan, const embed_model *model, int32_t 
 /* With half the batch, and half of that, where the device's memory is too small. */
 static embed_status create_device(embed_context *ctx, const emb_place *place) {
     embed_status st;
-    int32_t tokens = ctx->batch_tokens;
+    const int64_t most = emb_device_plan_most_tokens(ctx->model);
+    int32_t tokens = ctx->batch_tokens < most ? ctx->batch_tokens : (int32_t)most;
     for (;;) {
         st = emb_device_forward_create(&ctx->device, ctx->model, place->backend, place->index,
                                        place->dtype, tokens);

@@ -62,6 +62,9 @@ typedef struct emb_device_plan {
     uint64_t device_bytes, pinned_bytes; /* in all, without rows */
 } emb_device_plan;
 
+/* The largest batch that the operations take. */
+int64_t emb_device_plan_most_tokens(const embed_model *model);
+/* Errors  _UNSUPPORTED: beyond the limits of an operation; _NOMEM */
 embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *model, int32_t dtype,
                                   int64_t tokens);
 

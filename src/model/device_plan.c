@@ -17,6 +17,8 @@ enum {
     STEP_MODULES
 };
 
+#define MOST_PRODUCT_ROWS ((1 << 20) - 1) /* gemm_cuda */
+
 /* Sizes that do not fit are remembered and reported once. */
 struct sum {
     embed_status st;
@@ -82,6 +84,29 @@ static void plan_routing(emb_device_plan *p, struct sum *s, const emb_encoder_co
                emb_cuda_router_topk_scratch_bytes(p->tokens, c->experts), STEP_ROUTE, STEP_ROUTE);
 }
 
+int64_t emb_device_plan_most_tokens(const embed_model *m) {
+    return MOST_PRODUCT_ROWS / (m->moe_layers > 0 ? m->config.encoder.top_k : 1);
+}
+
+/* What the headers of the operations say; beyond it they would refuse a launch. */
+static embed_status check_limits(const embed_model *m, int64_t tokens) {
+    const emb_encoder_config *c = &m->config.encoder;
+    const struct {
+        const char *what;
+        int64_t found, most;
+    } limits[] = {{"hidden size", c->hidden, 8192},
+                  {"dimensions of a head", c->head_dim, 256},
+                  {"experts", m->moe_layers > 0 ? c->experts : 0, 256},
+                  {"experts of a token", m->moe_layers > 0 ? c->top_k : 0, 16},
+                  {"tokens of a batch", tokens, emb_device_plan_most_tokens(m)}};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
+        if (limits[i].found > limits[i].most)
+            return emb_fail(EMBED_ERR_UNSUPPORTED,
+                            "%s: %s: expected at most %lld on a device, found %lld", m->name,
+                            limits[i].what, (long long)limits[i].most, (long long)limits[i].found);
+    return EMBED_OK;
+}
+
 embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, int32_t dtype,
                                   int64_t tokens) {
     embed_status st = EMBED_OK;
@@ -89,6 +114,7 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, i
     const size_t element = emb_dtype_bytes(dtype);
     struct sum s = {EMBED_OK};
     emb_device_plan p = {.tokens = tokens, .width = widest(m)};
+    EMB_TRY(check_limits(m, tokens));
     p.texts = tokens < EMB_MAX_BATCH_TEXTS ? tokens : EMB_MAX_BATCH_TEXTS;
     plan_states(&p, &s, c, element, m->moe_layers > 0 ? c->top_k : 1);
     if (m->moe_layers > 0)

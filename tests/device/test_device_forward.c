@@ -398,6 +398,25 @@ static void too_little_memory(void **state) {
     close_world(&w);
 }
 
+/* What the operations cannot take is told before anything is launched. */
+static void limits(void **state) {
+    (void)state;
+    world w;
+    emb_device_plan plan;
+    open_world(&w, tiny_spec_moe(), 4);
+    const int64_t most = emb_device_plan_most_tokens(w.model);
+    assert_int_equal(most, ((1 << 20) - 1) / w.checkpoint.spec.top_k);
+    TEST_OK(emb_device_plan_make(&plan, w.model, EMBED_F32, most));
+    test_fails(emb_device_plan_make(&plan, w.model, EMBED_F32, most + 1), EMBED_ERR_UNSUPPORTED,
+               "tokens of a batch: expected at most 524287");
+    const int32_t hidden = w.model->config.encoder.hidden;
+    w.model->config.encoder.hidden = 8193;
+    test_fails(emb_device_plan_make(&plan, w.model, EMBED_F32, 64), EMBED_ERR_UNSUPPORTED,
+               "hidden size: expected at most 8192 on a device, found 8193");
+    w.model->config.encoder.hidden = hidden;
+    close_world(&w);
+}
+
 /* By the public interface: what is not there is told, and the CPU is what 0 means. */
 static void places(void **state) {
     (void)state;
@@ -448,6 +467,7 @@ int main(void) {
                                        cmocka_unit_test(every_call),
                                        cmocka_unit_test(every_allocation),
                                        cmocka_unit_test(too_little_memory),
+                                       cmocka_unit_test(limits),
                                        cmocka_unit_test(places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
