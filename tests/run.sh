@@ -9,7 +9,7 @@ usage: sh tests/run.sh [OPTION]... [-- CTEST_OPTION...]
 Installs what is missing, builds the library and runs its tests.
 
 run
-  --preset NAME  release, debug, clang, asan or tsan (release)
+  --preset NAME  release, debug, clang, emulation, asan or tsan (release)
   --long         also the tests that take minutes
   --no-model     do not fetch all-MiniLM-L6-v2; tests of a real model are then skipped
   -h, --help     print this text
@@ -44,8 +44,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 case "$preset" in
-release | debug | clang | asan | tsan) ;;
-*) wrong "--preset: expected release, debug, clang, asan or tsan, found '$preset'" ;;
+release | debug | clang | emulation | asan | tsan) ;;
+*) wrong "--preset: expected release, debug, clang, emulation, asan or tsan, found '$preset'" ;;
 esac
 
 cd "$(dirname "$0")/.."

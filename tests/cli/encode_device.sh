@@ -1,11 +1,12 @@
 #!/bin/sh
-# usage: sh tests/cli/encode_device.sh EMBED CHECKPOINTS
-# --device: what is refused and why; and, in a build of the preset `emulation`, the emulated device
-# against the CPU, for every architecture.
+# usage: sh tests/cli/encode_device.sh EMBED CHECKPOINTS [MODULE]
+# --device: what is refused and why; and with MODULE, libembed_emulated.so, the emulated device against
+# the CPU, for every checkpoint.
 here=$(cd "$(dirname "$0")" && pwd)
 embed=$1
 checkpoints=$2
 model=$2/bert
+module=${3:-}
 . "$here/check.sh"
 
 for device in gpu cuda: cuda:x cuda:-1 cuda:1x ""; do
@@ -23,19 +24,28 @@ run 0 "$embed" similarity -m "$model" --device cpu a b
 same out cpu
 run 0 "$embed" similarity -m "$model" --device auto a b
 
-if ! [ -e "$(dirname "$embed")/../lib/libembed_emulated.so" ]; then
+[ -e "$(dirname "$embed")/../lib/libembed_emulated.so" ] ||
     fails "the CMake preset emulation" "$embed" encode -m "$model" --device emulated
-    passed
-    exit 0
-fi
-for i in 1 2 3 4 5 6 7 8; do echo "the quick brown fox number $i of many"; done >texts.txt
-for model in "$checkpoints"/*/; do
-    run 0 "$embed" similarity -m "$model" 'a cat sleeps' 'the kitten is dozing'
+[ -n "$module" ] || { passed; exit 0; }
+
+# As a build of the preset lays them out.
+mkdir bin lib
+cp "$embed" bin/embed
+cp "$module" lib/libembed_emulated.so
+embed=$work/bin/embed
+compare() {
+    run 0 "$embed" similarity -m "$1" 'a cat sleeps' 'the kitten is dozing'
     on_cpu=$(cat out)
-    run 0 "$embed" similarity -m "$model" --device emulated 'a cat sleeps' 'the kitten is dozing'
+    run 0 "$embed" similarity -m "$1" --device emulated 'a cat sleeps' 'the kitten is dozing'
     awk -v a="$on_cpu" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-9) }' ||
-        failed "$model: expected $on_cpu"
-    run 0 "$embed" encode -m "$model" --device emulated --batch-tokens 64 -i texts.txt -o v.npy
-    run 0 "$embed" search -m "$model" --device emulated --corpus texts.txt 'number 3'
+        failed "$1: expected $on_cpu"
+}
+for model in "$checkpoints"/*/; do
+    compare "$model"
 done
+for i in 1 2 3 4 5 6 7 8; do echo "the quick brown fox number $i of many"; done >texts.txt
+model=$checkpoints/nomic-moe
+run 0 "$embed" encode -m "$model" --device emulated --batch-tokens 32 -i texts.txt -o v.npy
+run 0 "$embed" search -m "$model" --device emulated --corpus texts.txt 'number 3'
+run 0 "$embed" bench -m "$model" --device emulated --device-dtype bf16 --texts 2 --tokens 8 --reps 1
 passed
