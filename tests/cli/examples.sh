@@ -11,7 +11,7 @@ python=${5-}
 . "$here/check.sh"
 
 for example in quickstart similarity_matrix long_batch late_interaction token_ids small_vectors \
-    parallel_contexts expert_load encode_with_table raii; do
+    parallel_contexts expert_load encode_with_table encode_on_gpu raii; do
     run 2 "$bin/$example"
     lines out 0
     lines err 1
@@ -69,7 +69,15 @@ for derive in last mean; do
     lines out 3
     said out ": 3 n-grams of 2 to 3 tokens for bert"
     said out "tokens matched, 2 tokens: "
+    for device in auto cpu; do
+        run 0 "$bin/encode_on_gpu" "$model" $device $derive "the sea" "a ship"
+        lines out 2
+        said out "  a ship"
+    done
 done
+run 0 "$bin/encode_on_gpu" "$model" cpu - "the sea"
+"$bin/embed" devices | grep -q '^cuda:.* usable' ||
+    fails "EMBED_ERR_DEVICE" "$bin/encode_on_gpu" "$model" cuda - "the sea"
 fails "EMBED_ERR_IO" "$bin/encode_with_table" "$model" "$work/missing" a
 fails "EMBED_ERR_MISMATCH" "$bin/encode_with_table" "$moe" last a
 
