@@ -253,15 +253,17 @@ static void tables(void **state) {
         expect(&w, NULL, without);
         expect(&w, table, want);
         assert_memory_not_equal(without, want, sizeof want);
-        for (uint64_t seed = 0; seed < 3; seed++) {
+        for (uint64_t seed = 0; seed < 8; seed++) {
             embed_context *ctx;
             make_fake(&w, seed, 0);
             TEST_OK(on_device(&w, table, EMBED_F32, &ctx));
             TEST_OK(encode(ctx, &w, TEXTS, got));
             check("with a table", &w, got, want, BOUND);
-            TEST_OK(embed_context_set_table(ctx, NULL));
-            TEST_OK(encode(ctx, &w, TEXTS, got));
-            check("table taken away", &w, got, without, BOUND);
+            if (seed == 0) {
+                TEST_OK(embed_context_set_table(ctx, NULL));
+                TEST_OK(encode(ctx, &w, TEXTS, got));
+                check("table taken away", &w, got, without, BOUND);
+            }
             embed_context_free(ctx);
             drop_fake(&w);
         }
