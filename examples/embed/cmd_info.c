@@ -6,13 +6,6 @@
 #include "third_party/yyjson/yyjson.h"
 #include "tool.h"
 
-static const char *dtype_name(int32_t dtype) {
-    return dtype == EMBED_F32    ? "f32"
-           : dtype == EMBED_F16  ? "f16"
-           : dtype == EMBED_BF16 ? "bf16"
-                                 : "?";
-}
-
 /* The set bits of embed_pooling, such as "cls+mean". */
 static const char *pooling_name(int32_t bits, char *out, size_t size) {
     static const char *const names[] = {"cls",           "max",           "mean",
@@ -41,7 +34,7 @@ static int print_text(const char *who, const embed_model *model, const embed_mod
            info->normalized ? ", L2-normalised" : "");
     printf("parameters        %.1f M, %.1f M active per token\n", 1e-6 * (double)info->params_total,
            1e-6 * (double)info->params_active);
-    printf("weights           %s, %.1f MB mapped\n", dtype_name(info->weight_dtype),
+    printf("weights           %s, %.1f MB mapped\n", tool_dtype_name(info->weight_dtype),
            1e-6 * (double)info->weight_bytes);
     printf("memory            %.1f MB besides the mapping\n", 1e-6 * (double)info->resident_bytes);
     printf("work per token    %.1f MFLOP + %.3f MFLOP x tokens of its text\n",
@@ -105,7 +98,7 @@ static int print_json(const char *who, const embed_model *model, const embed_mod
     add_numbers(doc, root, info);
     add_text(doc, root, "pooling", span(pooling_name(info->pooling, pooling, sizeof pooling)));
     yyjson_mut_obj_add_bool(doc, root, "normalized", info->normalized != 0);
-    add_text(doc, root, "weight_dtype", span(dtype_name(info->weight_dtype)));
+    add_text(doc, root, "weight_dtype", span(tool_dtype_name(info->weight_dtype)));
     add_text(doc, root, "isa", span(info->isa));
     add_text(doc, root, "fingerprint", span(fingerprint));
     for (int32_t i = 0; i < info->prompts; i++) {

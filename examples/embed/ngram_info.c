@@ -60,13 +60,6 @@ static int read_store(store *s, const char *who, const char *path) {
     return good ? EXIT_OK : tool_fail(who, "not enough memory");
 }
 
-static const char *dtype_name(int32_t dtype) {
-    return dtype == EMBED_F32    ? "f32"
-           : dtype == EMBED_F16  ? "f16"
-           : dtype == EMBED_BF16 ? "bf16"
-                                 : "int8";
-}
-
 static const char *name_of(const option_choice *choices, int32_t value) {
     while (choices->name && choices->value != value)
         choices++;
@@ -91,7 +84,7 @@ static void print_text(const embed_table_info *t, const embed_table_stats *stats
         printf("  of %d tokens     %llu\n", n, (unsigned long long)t->rows_by_length[n]);
     printf("use               %s the word embedding\n",
            t->combine == EMBED_TABLE_ADD ? "rows are added to" : "rows replace");
-    printf("rows              %d x %s", t->width, dtype_name(t->dtype));
+    printf("rows              %d x %s", t->width, tool_dtype_name(t->dtype));
     if (t->width != t->hidden)
         printf(", projected to %d", t->hidden);
     printf(", %llu bytes each\n", (unsigned long long)t->row_bytes);
@@ -161,7 +154,7 @@ static int print_json(const char *who, const embed_table_info *t, const embed_ta
     json_out_uint(doc, root, "keys", t->keys);
     json_out_uints(doc, root, "rows_by_length", t->rows_by_length, (size_t)t->k + 1);
     json_out_int(doc, root, "width", t->width);
-    json_out_text(doc, root, "dtype", dtype_name(t->dtype));
+    json_out_text(doc, root, "dtype", tool_dtype_name(t->dtype));
     json_out_uint(doc, root, "row_bytes", t->row_bytes);
     json_out_int(doc, root, "parts", t->parts);
     json_out_uint(doc, root, "rows_bytes", t->rows_bytes);

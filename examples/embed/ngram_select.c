@@ -114,11 +114,7 @@ static int print_summary(const char *who, const settings *s, const embed_select_
                (unsigned long long)r->dropped);
     if (r->table_bytes > 0)
         printf("a table of it takes %s with rows of %d x %s\n", units_size(r->table_bytes, size),
-               r->width,
-               s->params.dtype == EMBED_F32    ? "f32"
-               : s->params.dtype == EMBED_F16  ? "f16"
-               : s->params.dtype == EMBED_BF16 ? "bf16"
-                                               : "int8");
+               r->width, tool_dtype_name(s->params.dtype ? s->params.dtype : EMBED_I8));
     if (s->stats)
         printf("%d passes over the counts in %.2f s\n", r->passes, job_seconds(&s->run));
     return tool_flush_stdout(who);

@@ -115,3 +115,11 @@ int tool_flush_stdout(const char *who) {
         return tool_fail(who, "standard output: %s", strerror(errno));
     return EXIT_OK;
 }
+
+const char *tool_dtype_name(int32_t dtype) {
+    return dtype == EMBED_F32    ? "f32"
+           : dtype == EMBED_F16  ? "f16"
+           : dtype == EMBED_BF16 ? "bf16"
+           : dtype == EMBED_I8   ? "int8"
+                                 : "?";
+}

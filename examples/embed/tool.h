@@ -32,6 +32,9 @@ int tool_open_tokenizer(const char *who, const char *path, embed_model **model);
 int tool_open(const char *who, const char *path, int32_t isa, const embed_context_params *params,
               embed_model **model, embed_context **ctx);
 
+/* "f32", "f16", "bf16" or "int8"; "?" for any other. */
+const char *tool_dtype_name(int32_t dtype);
+
 /* Data on stdout that could not be written is a failure: call at the end of a command. */
 int tool_flush_stdout(const char *who);
 

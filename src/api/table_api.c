@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "api/params.h"
+#include "base/hex.h"
 #include "model/ngram_binding.h"
 #include "ngram/ngram_cache.h"
 #include "ngram/ngram_residency.h"
@@ -58,15 +59,6 @@ void embed_table_free(embed_table *table) {
 
 /* -------------------------------------------------------------------------------------- facts */
 
-static void print_id(const uint8_t id[16], char out[33]) {
-    static const char digits[] = "0123456789abcdef";
-    for (int i = 0; i < 16; i++) {
-        out[2 * i] = digits[id[i] >> 4];
-        out[2 * i + 1] = digits[id[i] & 15];
-    }
-    out[32] = '\0';
-}
-
 static void fill_origin(embed_table_info *info, const emb_ngram_provenance *p) {
     info->corpus = p->corpus;
     info->corpus_date = p->corpus_date;
@@ -84,7 +76,7 @@ embed_status embed_table_get_info(const embed_table *table, embed_table_info *in
     if (table == NULL || info == NULL)
         return missing(table == NULL ? "table" : "info");
     const emb_ngram_manifest *m = &table->manifest;
-    print_id(m->table_id, ours.id);
+    emb_hex_write(m->table_id, sizeof m->table_id, ours.id);
     ours.combine = m->mode == EMB_NGRAM_ADD ? EMBED_TABLE_ADD : EMBED_TABLE_REPLACE;
     ours.k = m->k;
     ours.width = m->layout.width;

@@ -2,8 +2,8 @@
 #include "model/fgram_job.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "model/fingerprint.h"
 #include "model/ngram_binding.h"
 #include "ngram/ngram_list.h"
@@ -31,12 +31,6 @@ struct work {
     uint64_t done, total;
     size_t hidden, window;
 };
-
-static double seconds_now(void) {
-    struct timespec t = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static embed_status open_source(struct work *w, const emb_env *env) {
     embed_status st = EMBED_OK;
@@ -216,11 +210,11 @@ static embed_status run_all(struct work *w, uint64_t memory) {
     size_t now = w->window;
     EMB_TRY(report(w, PHASE_ROWS, memory)); /* where a resumed job goes on */
     while (w->done < w->total) {
-        const double start = seconds_now();
+        const double start = emb_clock_seconds();
         const uint64_t left = w->total - w->done;
         EMB_TRY(run_window(w, left < now ? (size_t)left : now));
         EMB_TRY(report(w, PHASE_ROWS, memory));
-        if (seconds_now() - start > WINDOW_SECONDS && now > 2 * LEAST_WINDOW)
+        if (emb_clock_seconds() - start > WINDOW_SECONDS && now > 2 * LEAST_WINDOW)
             now /= 2;
     }
     EMB_TRY(emb_npy_sink_finish(w->sink));

@@ -6,7 +6,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 enum slot_state {
     SLOT_FREE = 0,
@@ -61,12 +62,6 @@ static void count_into(struct counted *c, const emb_env *base) {
     c->base = c->env = *base;
     c->env.allocator = (embed_allocator){c, counted_alloc, counted_free};
     atomic_init(&c->bytes, 0);
-}
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static struct staged *in_flight(emb_stage *s, int i) {
@@ -266,11 +261,11 @@ static void wait_for(emb_stage *s, struct staged *w) {
 embed_status emb_stage_take(emb_stage *s, emb_slot **slot, emb_ngram_stats *stats) {
     struct staged *w = in_flight(s, 0);
     if (s->table != NULL) {
-        const uint64_t start = now_ns();
+        const uint64_t start = emb_clock_ns();
         wait_for(s, w);
         if (w->status != EMBED_OK)
             return emb_fail(w->status, "%s", w->message);
-        const emb_ngram_stats waited = {.wait_ns = now_ns() - start};
+        const emb_ngram_stats waited = {.wait_ns = emb_clock_ns() - start};
         emb_ngram_table_count(s->table, &waited);
         emb_ngram_stats_add(stats, &waited);
         emb_ngram_stats_add(stats, &w->stats);

@@ -4,19 +4,14 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 #define FEW_FAULTS 1 /* in a step: not worth a system call for every row */
 #define SAMPLES 16
 #define MOST_PAGES 512
 #define HOT_SECONDS 10e-6 /* a row, asked for and decoded from memory; no disk is as fast */
-
-static double now_seconds(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Faults that waited for a read, and blocks that this thread had read, since the last look. */
 static void look(emb_ngram_advice *a, long *faults, long *blocks) {
@@ -37,7 +32,7 @@ void emb_ngram_advice_start(emb_ngram_advice *a) {
     look(a, &faults, &blocks);
     a->asked = 0;
     if (a->cold)
-        a->started = now_seconds();
+        a->started = emb_clock_seconds();
 }
 
 /* Rows whose pages touch are asked for together. */
@@ -107,5 +102,5 @@ void emb_ngram_advice_end(emb_ngram_advice *a, size_t n) {
         return;
     look(a, &faults, &blocks);
     a->cold = a->started == 0 || blocks > 0 || faults > 0 ||
-              now_seconds() - a->started > HOT_SECONDS * (double)n;
+              emb_clock_seconds() - a->started > HOT_SECONDS * (double)n;
 }

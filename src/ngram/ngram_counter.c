@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "io/durable.h"
 #include "io/file.h"
 #include "ngram/counter_state.h"
@@ -39,12 +39,6 @@ struct emb_ngram_counter {
     uint32_t *buffers;
     embed_job_report estimate;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 uint64_t emb_ngram_counter_least_memory(int32_t threads) {
     return LEAST_MEMORY + LEAST_PER_THREAD * (uint64_t)threads;
@@ -178,7 +172,7 @@ embed_status emb_ngram_counter_create(emb_ngram_counter **out, const emb_env *en
     c->env = *env;
     c->params = *params;
     c->tokens_fd = -1;
-    c->started = c->saved = now();
+    c->started = c->saved = emb_clock_seconds();
     EMB_TRY(emb_pool_create(&c->pool, env, params->threads));
     EMB_TRY(copy_paths(c));
     EMB_TRY(announce(c));
@@ -234,7 +228,7 @@ static embed_status save_tokens(emb_ngram_counter *c, int complete) {
     c->state.positions = c->positions;
     c->state.complete = complete;
     const embed_status st = emb_ngram_state_write(&c->work, &c->state);
-    c->saved = now();
+    c->saved = emb_clock_seconds();
     return st;
 }
 
@@ -272,7 +266,7 @@ embed_status emb_ngram_counter_append(emb_ngram_counter *c, const uint32_t *posi
         return emb_fail(EMBED_ERR_UNSUPPORTED, "documents can be counted up to %u texts only",
                         UINT32_MAX - 1);
     const int stopped = report(c, "tokenise", c->tokens, expected_tokens(c)) != EMBED_OK;
-    if (stopped || now() - c->saved >= c->params.save_seconds ||
+    if (stopped || emb_clock_seconds() - c->saved >= c->params.save_seconds ||
         c->positions - c->state.positions >= SAVE_POSITIONS)
         EMB_TRY(save_tokens(c, 0));
     if (stopped)
@@ -387,7 +381,7 @@ static embed_status save_length(emb_ngram_counter *c, int32_t length, numbers *n
     c->state.lengths = length;
     memcpy(c->state.sections, c->writer.header.sections, sizeof c->state.sections);
     EMB_TRY(emb_ngram_state_write(&c->work, &c->state));
-    c->saved = now();
+    c->saved = emb_clock_seconds();
     char *path;
     if (older >= 2 && emb_ngram_work_path(&c->work, older, &path) == EMBED_OK) {
         (void)unlink(path);
@@ -401,7 +395,7 @@ static embed_status count_length(emb_ngram_counter *c, emb_ngram_scan *scan, int
                                  numbers *before, emb_ngram_counter_result *result) {
     const int32_t k = c->params.identity.k;
     const int in_memory = c->blocks[0] != NULL, last = length == k;
-    const double start = now();
+    const double start = emb_clock_seconds();
     embed_status st = EMBED_OK;
     numbers after = {NULL, -1};
     c->length = length;
@@ -418,8 +412,8 @@ static embed_status count_length(emb_ngram_counter *c, emb_ngram_scan *scan, int
     EMB_TRY(
         emb_ngram_scan_run(scan, length, !last, &result->ngrams[length], &result->passes[length]));
     EMB_TRY(emb_counts_writer_end(&c->writer));
-    result->seconds[length] = now() - start;
-    if (!in_memory || (!last && now() - c->saved >= c->params.save_seconds))
+    result->seconds[length] = emb_clock_seconds() - start;
+    if (!in_memory || (!last && emb_clock_seconds() - c->saved >= c->params.save_seconds))
         EMB_TRY(save_length(c, length, &after));
 fail:
     numbers_close(c, before);
@@ -505,7 +499,7 @@ embed_status emb_ngram_counter_finish(emb_ngram_counter *c, emb_ngram_counter_re
     memset(result, 0, sizeof *result);
     if (!c->state.complete)
         EMB_TRY(save_tokens(c, 1));
-    result->seconds[0] = now() - c->started;
+    result->seconds[0] = emb_clock_seconds() - c->started;
     EMB_TRY(find_sections(c, &done));
     if (done) {
         tell_result(c, result);

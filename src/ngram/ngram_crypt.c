@@ -25,6 +25,8 @@ embed_status emb_ngram_random(void *out, size_t bytes) {
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 
+#include "base/hex.h"
+
 struct emb_ngram_sha256 {
     emb_env env;
     EVP_MD_CTX *ctx;
@@ -55,18 +57,13 @@ embed_status emb_ngram_sha256_update(emb_ngram_sha256 *s, const void *data, size
 }
 
 embed_status emb_ngram_sha256_finish(emb_ngram_sha256 *s, char hex[65]) {
-    static const char digits[] = "0123456789abcdef";
     unsigned char md[32];
     unsigned n = 0;
     const int good = EVP_DigestFinal_ex(s->ctx, md, &n) == 1 && n == sizeof md;
     emb_ngram_sha256_free(s);
     if (!good)
         return fail_crypto("SHA-256");
-    for (size_t i = 0; i < sizeof md; i++) {
-        hex[2 * i] = digits[md[i] >> 4];
-        hex[2 * i + 1] = digits[md[i] & 15];
-    }
-    hex[64] = '\0';
+    emb_hex_write(md, sizeof md, hex);
     return EMBED_OK;
 }
 

@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "kernels/row_decode/row_decode.h"
 #include "ngram/ngram_bring.h"
 #include "ngram/ngram_projector.h"
@@ -22,12 +22,6 @@ struct emb_ngram_fetcher {
     float **targets; /* of _into, by slot */
     size_t target_capacity;
 };
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* Room for the projections of all rows that the bringer has room for. */
 static embed_status reserve_projected(emb_ngram_fetcher *f) {
@@ -164,7 +158,7 @@ fail:
 
 static void count(emb_ngram_fetcher *f, emb_ngram_stats *here, uint64_t start,
                   emb_ngram_stats *stats) {
-    here->fetch_ns = now_ns() - start;
+    here->fetch_ns = emb_clock_ns() - start;
     emb_ngram_table_count(f->table, here);
     if (stats != NULL)
         emb_ngram_stats_add(stats, here);
@@ -174,7 +168,7 @@ embed_status emb_ngram_fetch(emb_ngram_fetcher *f, const int32_t *ids, const int
                              size_t texts, const float **rows, emb_ngram_stats *stats) {
     embed_status st = EMBED_OK;
     emb_ngram_stats here = {0};
-    const uint64_t start = now_ns();
+    const uint64_t start = emb_clock_ns();
     const float *vectors;
     size_t stride;
     f->bringer.used = 0;
@@ -196,7 +190,7 @@ embed_status emb_ngram_fetch_rows(emb_ngram_fetcher *f, const uint32_t *rows, si
                                   emb_ngram_stats *stats) {
     embed_status st = EMBED_OK;
     emb_ngram_stats here = {0};
-    const uint64_t start = now_ns();
+    const uint64_t start = emb_clock_ns();
     const emb_ngram_bringer *b = &f->bringer;
     f->bringer.used = 0;
     EMB_TRY(emb_ngram_rowset_take(&f->set, f->table, rows, n));
@@ -243,7 +237,7 @@ embed_status emb_ngram_fetch_into(emb_ngram_fetcher *f, const uint32_t *rows, si
                                   const emb_ngram_row_header **headers, emb_ngram_stats *stats) {
     embed_status st = EMBED_OK;
     emb_ngram_stats here = {0};
-    const uint64_t start = now_ns();
+    const uint64_t start = emb_clock_ns();
     f->bringer.used = 0;
     EMB_TRY(emb_ngram_rowset_take(&f->set, f->table, rows, n));
     EMB_TRY(aim(f, out));

@@ -10,27 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "io/durable.h"
 #include "io/file.h"
 
 #define HEAD "embed n-gram table in the making 1 "
 #define MAX_BYTES ((size_t)1 << 20) /* 1000 parts take 130 bytes each */
-
-static void hex_of(const uint8_t *bytes, size_t n, char *out) {
-    for (size_t i = 0; i < n; i++)
-        (void)snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
-static int hex_to(const char *hex, size_t n, uint8_t *bytes) {
-    for (size_t i = 0; i < n; i++) {
-        unsigned value;
-        const char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
-        if (strspn(pair, "0123456789abcdef") != 2 || sscanf(pair, "%2x", &value) != 1)
-            return 0;
-        bytes[i] = (uint8_t)value;
-    }
-    return 1;
-}
 
 static embed_status append(const emb_ngram_journal *j, const char *line, int len) {
     const embed_status st = emb_durable_write_all(j->fd, line, (size_t)len, j->path);
@@ -114,8 +99,8 @@ static embed_status begin(emb_ngram_journal *j, const uint8_t table_id[16],
     j->fresh = 1;
     memcpy(j->table_id, table_id, sizeof j->table_id);
     memcpy(j->salt, salt, sizeof j->salt);
-    hex_of(table_id, 16, id);
-    hex_of(salt, 32, grains);
+    emb_hex_write(table_id, 16, id);
+    emb_hex_write(salt, 32, grains);
     return append(j, line, snprintf(line, sizeof line, HEAD "%s %s\n", id, grains));
 }
 
@@ -126,7 +111,7 @@ static embed_status replay(emb_ngram_journal *j, const emb_env *env, char *text,
     embed_status st = EMBED_OK;
     size_t at = first + 1;
     if (size <= first || text[first] != '\n' || memcmp(text, HEAD, head) != 0 ||
-        !hex_to(text + head, 16, j->table_id) || !hex_to(text + head + 33, 32, j->salt))
+        !emb_hex_read(text + head, 16, j->table_id) || !emb_hex_read(text + head + 33, 32, j->salt))
         return begin(j, table_id, salt);
     if (memcmp(j->table_id, table_id, sizeof j->table_id) != 0)
         return emb_fail(EMBED_ERR_MISMATCH,

@@ -9,6 +9,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/hex.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "io/json_write.h"
@@ -23,6 +24,13 @@ static const struct {
     const char *name;
     int32_t dtype;
 } dtypes[] = {{"f32", EMBED_F32}, {"f16", EMBED_F16}, {"bf16", EMBED_BF16}, {"int8", EMBED_I8}};
+
+const char *emb_ngram_dtype_name(int32_t dtype) {
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
+        if (dtypes[i].dtype == dtype)
+            return dtypes[i].name;
+    return "?";
+}
 
 void emb_ngram_manifest_clear(emb_ngram_manifest *m, const emb_env *env) {
     emb_ngram_provenance *p = &m->provenance;
@@ -53,17 +61,10 @@ static embed_status read_hex(const reader *r, const emb_json *object, const char
     const embed_status st = emb_json_need_string(r->doc, object, key, &text, &len);
     if (st != EMBED_OK)
         return st;
-    int good = len == 2 * bytes;
-    for (size_t i = 0; good && i < bytes; i++) {
-        unsigned value;
-        int used = 0;
-        const char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
-        good = sscanf(pair, "%2x%n", &value, &used) == 1 && used == 2;
-        out[i] = (uint8_t)value;
-    }
-    return good ? EMBED_OK
-                : emb_json_fail(EMBED_ERR_FORMAT, r->doc, object, key, "expected %zu hex digits",
-                                2 * bytes);
+    if (len != 2 * bytes || !emb_hex_read(text, bytes, out))
+        return emb_json_fail(EMBED_ERR_FORMAT, r->doc, object, key, "expected %zu hex digits",
+                             2 * bytes);
+    return EMBED_OK;
 }
 
 /* A string of exactly `digits` characters into out[digits + 1]. */

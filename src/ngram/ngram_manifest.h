@@ -65,6 +65,7 @@ embed_status emb_ngram_manifest_intact(const emb_ngram_manifest *m, const char *
  * checksum: XXH3-64 of the text with these digits zero. */
 char *emb_ngram_manifest_digits(char *text, size_t len);
 uint64_t emb_ngram_manifest_sum(const char *text, size_t len);
+const char *emb_ngram_dtype_name(int32_t dtype); /* of rows, as the manifest has it */
 void emb_ngram_manifest_clear(emb_ngram_manifest *m, const emb_env *env);
 
 /* EMBED_ERR_MISMATCH naming the first difference with both sides, in the order hidden (unless a

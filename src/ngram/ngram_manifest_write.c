@@ -3,36 +3,21 @@
 #include <string.h>
 
 #include "io/durable.h"
+#include "base/hex.h"
 #include "io/json_write.h"
 #include "ngram/ngram_manifest.h"
-
-static void hex_of(const uint8_t *bytes, size_t n, char *out) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    out[2 * n] = '\0';
-}
-
-static const char *dtype_name(int32_t dtype) {
-    return dtype == EMBED_F32    ? "f32"
-           : dtype == EMBED_F16  ? "f16"
-           : dtype == EMBED_BF16 ? "bf16"
-                                 : "int8";
-}
 
 static void write_head(const emb_ngram_manifest *m, emb_json_writer *w, emb_json_node *root) {
     char hex[65];
     emb_json_add_string(w, root, "format", EMB_NGRAM_FORMAT_NAME);
     emb_json_add_int(w, root, "version", EMB_NGRAM_VERSION);
-    hex_of(m->table_id, sizeof m->table_id, hex);
+    emb_hex_write(m->table_id, sizeof m->table_id, hex);
     emb_json_add_string(w, root, "table_id", hex);
     emb_json_add_string(w, root, "mode", m->mode == EMB_NGRAM_ADD ? "add" : "replace");
     emb_json_add_int(w, root, "k", m->k);
     emb_json_add_uint(w, root, "rows", m->rows);
     emb_json_add_int(w, root, "width", m->layout.width);
-    emb_json_add_string(w, root, "dtype", dtype_name(m->layout.dtype));
+    emb_json_add_string(w, root, "dtype", emb_ngram_dtype_name(m->layout.dtype));
     emb_json_add_uint(w, root, "row_bytes", m->layout.row_bytes);
     emb_json_add_uint(w, root, "rows_per_block", m->layout.rows_per_block);
     emb_json_add_uint(w, root, "block_bytes", m->layout.block_bytes);
@@ -65,9 +50,9 @@ static void write_rest(const emb_ngram_manifest *m, emb_json_writer *w, emb_json
     if (m->encrypted) {
         emb_json_node *object = emb_json_add_object(w, root, "encryption");
         emb_json_add_string(w, object, "cipher", "AES-256-GCM");
-        hex_of(m->salt, sizeof m->salt, hex);
+        emb_hex_write(m->salt, sizeof m->salt, hex);
         emb_json_add_string(w, object, "salt", hex);
-        hex_of(m->key_check, sizeof m->key_check, hex);
+        emb_hex_write(m->key_check, sizeof m->key_check, hex);
         emb_json_add_string(w, object, "key_check", hex);
     }
     emb_json_node *from = emb_json_add_object(w, root, "provenance");

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "io/durable.h"
 #include "io/file.h"
 #include "ngram/ngram_npy.h"
@@ -34,16 +34,10 @@ struct emb_npy_sink {
     struct slot now;
     uint64_t safe; /* rows that the state on disk names */
     size_t row_bytes;
-    time_t checkpoint; /* when the last one was */
+    double checkpoint; /* when the last one was */
     int32_t finished;  /* 1: renamed in an earlier run */
     int32_t created;   /* 1: the partial file is this run's own */
 };
-
-static time_t seconds_now(void) {
-    struct timespec t = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
-}
 
 static uint64_t checksum(const struct slot *s) {
     return XXH3_64bits(s, offsetof(struct slot, checksum));
@@ -65,7 +59,7 @@ static const char *store(emb_npy_sink *s) {
         fdatasync(s->state_fd) != 0)
         return s->state;
     s->safe = s->now.done;
-    s->checkpoint = seconds_now();
+    s->checkpoint = emb_clock_seconds();
     return NULL;
 }
 
@@ -210,7 +204,7 @@ embed_status emb_npy_sink_open(emb_npy_sink **out, const emb_env *env, const cha
     EMB_TRY(add_suffix(env, path, ".partial", &s->partial));
     EMB_TRY(add_suffix(env, path, ".partial.state", &s->state));
     EMB_TRY(resume ? go_on(s) : begin(s));
-    s->checkpoint = seconds_now();
+    s->checkpoint = emb_clock_seconds();
     *done = s->now.done;
     *out = s;
     return EMBED_OK;
@@ -228,7 +222,7 @@ embed_status emb_npy_sink_write(emb_npy_sink *s, const float *rows, size_t n) {
     s->now.done += n;
     /* The disk starts on it now, so that a checkpoint has little left to wait for. */
     (void)sync_file_range(s->fd, (off64_t)at, (off64_t)(n * s->row_bytes), SYNC_FILE_RANGE_WRITE);
-    if (seconds_now() - s->checkpoint >= CHECKPOINT_SECONDS)
+    if (emb_clock_seconds() - s->checkpoint >= CHECKPOINT_SECONDS)
         EMB_TRY(checkpoint(s));
 fail:
     return st;

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "io/file.h"
 #include "ngram/ngram_parts.h"
 #include "ngram/ngram_read.h"
@@ -15,12 +15,6 @@
 #define PROBES 48                          /* blocks read each way */
 #define WORTH_PROBING ((uint64_t)16 << 20) /* bytes; a smaller table is in memory at once */
 #define PAGE 4096
-
-static double now_seconds(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* O_DIRECT needs a descriptor of its own. A file system that refuses it, or a name that means
  * another file by now, leaves us with reads through the page cache. */
@@ -91,9 +85,9 @@ static double time_reads(embed_table *t, int32_t io) {
     if (st == EMBED_OK)
         st = emb_ngram_reader_create(&reader, &t->env, t);
     if (st == EMBED_OK) {
-        const double start = now_seconds();
+        const double start = emb_clock_seconds();
         st = emb_ngram_reader_run(reader, spans, PROBES, take_nothing, NULL);
-        seconds = st == EMBED_OK ? (now_seconds() - start) / PROBES : -1;
+        seconds = st == EMBED_OK ? (emb_clock_seconds() - start) / PROBES : -1;
     }
     emb_ngram_reader_free(reader);
     return seconds;
@@ -103,7 +97,7 @@ static double time_advice(const embed_table *t) {
     emb_ngram_span spans[PROBES];
     volatile unsigned char touched = 0;
     choose_blocks(t, EMBED_TABLE_IO_WILLNEED, spans);
-    const double start = now_seconds();
+    const double start = emb_clock_seconds();
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < PROBES; i++) {
             const unsigned char *at = t->parts[spans[i].part].map + EMB_NGRAM_FILE_HEADER_BYTES +
@@ -113,7 +107,7 @@ static double time_advice(const embed_table *t) {
             else
                 touched = (unsigned char)(touched ^ *at);
         }
-    return (now_seconds() - start) / PROBES;
+    return (emb_clock_seconds() - start) / PROBES;
 }
 
 static embed_status probe(embed_table *t, int mapped) {

@@ -125,6 +125,9 @@ embed_status emb_ngram_reader_run(emb_ngram_reader *r, const emb_ngram_span *spa
     embed_status st = EMBED_OK;
     const uint32_t depth = r->queue->depth;
     size_t next = 0;
+    if (r->n_free < depth) /* the queue failed: what comes out of it would be taken for these */
+        return emb_fail(EMBED_ERR_IO, "%s: reads of an earlier batch have not ended",
+                        r->table->path);
     /* After a failure what is in flight still has to land: the buffers are its target. */
     while ((st == EMBED_OK && next < n) || r->n_free < depth) {
         while (st == EMBED_OK && next < n && r->n_free > 0)

@@ -25,7 +25,7 @@ typedef struct pool_queue {
     pthread_cond_t work, ready;
     emb_ngram_request requests[DEPTH];
     int32_t results[DEPTH];
-    fifo todo, done;
+    fifo queued, done;
     uint32_t reading; /* requests that threads are at */
     uint32_t idle;    /* threads that sleep */
     pthread_t threads[THREADS];
@@ -46,7 +46,7 @@ static uint32_t pop(fifo *f) {
 
 /* A few results at once are cheaper than a switch of threads for each. */
 static int enough(const pool_queue *p) {
-    return p->done.n >= TOGETHER || (p->done.n > 0 && p->todo.n + p->reading == 0);
+    return p->done.n >= TOGETHER || (p->done.n > 0 && p->queued.n + p->reading == 0);
 }
 
 static void *pool_main(void *arg) {
@@ -54,12 +54,12 @@ static void *pool_main(void *arg) {
     (void)pthread_mutex_lock(&p->lock);
     for (;;) {
         p->idle++;
-        while (p->todo.n == 0 && !p->stop)
+        while (p->queued.n == 0 && !p->stop)
             (void)pthread_cond_wait(&p->work, &p->lock);
         p->idle--;
         if (p->stop)
             break;
-        const uint32_t slot = pop(&p->todo);
+        const uint32_t slot = pop(&p->queued);
         p->reading++;
         const emb_ngram_request q = p->requests[slot];
         (void)pthread_mutex_unlock(&p->lock);
@@ -80,7 +80,7 @@ static void pool_submit(emb_ngram_queue *queue, uint32_t slot, const emb_ngram_r
     pool_queue *p = (pool_queue *)(void *)queue;
     (void)pthread_mutex_lock(&p->lock);
     p->requests[slot] = *q;
-    push(&p->todo, slot);
+    push(&p->queued, slot);
     if (p->idle > 0)
         (void)pthread_cond_signal(&p->work);
     (void)pthread_mutex_unlock(&p->lock);

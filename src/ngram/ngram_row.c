@@ -59,12 +59,6 @@ static uint32_t checksum(const emb_ngram_layout *l, const unsigned char *row) {
     return (uint32_t)XXH3_64bits_digest(&state);
 }
 
-static uint16_t f32_to_bf16(float f) { /* finite only; round to nearest even */
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
-}
-
 /* v / scale is within +-127.5: adding 1.5 * 2^23 rounds it to nearest even in the low bits. */
 static void encode_int8(const float *v, int32_t width, float scale, unsigned char *out) {
     for (int32_t i = 0; i < width; i++) {
@@ -83,7 +77,7 @@ static void encode_vector(const emb_ngram_layout *l, const float *v, float scale
         encode_int8(v, l->width, scale, out);
     else
         for (int32_t i = 0; i < l->width; i++) {
-            const uint16_t h = l->dtype == EMBED_F16 ? emb_f32_to_f16(v[i]) : f32_to_bf16(v[i]);
+            const uint16_t h = l->dtype == EMBED_F16 ? emb_f32_to_f16(v[i]) : emb_f32_to_bf16(v[i]);
             memcpy(out + 2 * (size_t)i, &h, 2);
         }
 }

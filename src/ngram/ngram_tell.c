@@ -1,18 +1,16 @@
-#define _POSIX_C_SOURCE 200809L
 #include "ngram/ngram_tell.h"
 
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 #define EVERY_NS UINT64_C(100000000)
 
 embed_status emb_ngram_tell(emb_ngram_teller *t, const char *phase, const char *unit, uint64_t done,
                             uint64_t total) {
-    struct timespec now;
     if (t->job->report == NULL)
         return EMBED_OK;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    const uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    const uint64_t ns = emb_clock_ns();
     const int same = t->phase != NULL && strcmp(t->phase, phase) == 0;
     if (same && ns - t->told_ns < EVERY_NS && done != total)
         return EMBED_OK;

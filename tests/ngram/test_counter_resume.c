@@ -86,14 +86,17 @@ static int run_and_kill(const job *j, double after) {
 }
 
 /* Killed at random points, again and again: the output is absent or whole, and in the end it has
- * the bytes of an undisturbed run. */
+ * the bytes of an undisturbed run. The first run may have been slow (cold caches, a busy machine):
+ * a child that ends by itself shortens the time in which the next ones are killed. */
 static void kill_and_resume(uint64_t memory) {
     job j = make_job(memory);
     uint64_t rng = 12 + memory;
     int killed = 0;
-    for (int i = 0; i < KILLS; i++) {
+    for (int i = 0; i < 4 * KILLS && killed < KILLS; i++) {
         const int ended = run_and_kill(&j, test_uniform(&rng) * j.seconds);
         killed += !ended;
+        if (ended)
+            j.seconds *= 0.8;
         if (counting_exists(j.params.output))
             assert_true(counting_same(j.params.output, j.want, j.size));
         else
@@ -103,7 +106,7 @@ static void kill_and_resume(uint64_t memory) {
         if (i % 10 == 9)
             ends_well(&j);
     }
-    assert_true(killed >= KILLS / 2);
+    assert_true(killed >= KILLS / 2); /* or nothing was tested */
     free(j.want);
 }
 
