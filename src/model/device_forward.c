@@ -5,9 +5,8 @@
 
 #include "base/dtype.h"
 
-static const char *const op_names[EMB_OPS] = {"embed_lookup", "gemm",        "attention",
-                                              "layernorm",    "router_topk", "moe_combine",
-                                              "pool",         "quantize"};
+static const char *const op_names[EMB_OPS] = {
+    "embed_lookup", "attention", "layernorm", "router_topk", "moe_combine", "pool", "quantize"};
 
 /* ------------------------------------------------------------------------------------- memory */
 
@@ -99,6 +98,7 @@ embed_status emb_device_forward_create(emb_device_forward **out, embed_model *mo
     EMB_TRY(emb_device_open(&f->device, &f->env, backend, index));
     for (int i = 0; i < EMB_OPS; i++)
         EMB_TRY(emb_op_find(f->device, op_names[i], &f->ops[i]));
+    EMB_TRY(emb_device_products_create(&f->products, f->device, model, dtype));
     EMB_TRY(emb_stream_create(&f->copy_in, f->device));
     EMB_TRY(emb_stream_create(&f->main, f->device));
     EMB_TRY(emb_stream_create(&f->copy_out, f->device));

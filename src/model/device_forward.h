@@ -11,6 +11,7 @@
 
 #include "device/arena.h"
 #include "model/batch_slot.h"
+#include "model/device_products.h"
 #include "model/device_weights.h"
 #include "model/pooling.h"
 
@@ -39,7 +40,6 @@ typedef enum emb_device_region {
 
 typedef enum emb_device_op {
     EMB_OP_LOOKUP,
-    EMB_OP_GEMM,
     EMB_OP_ATTENTION,
     EMB_OP_LAYERNORM,
     EMB_OP_ROUTER,
@@ -86,6 +86,7 @@ typedef struct emb_device_forward {
     const emb_device_weights *weights;
     emb_device *device; /* a handle of its own */
     const emb_be_op *ops[EMB_OPS];
+    emb_device_products products;
     emb_stream *copy_in, *main, *copy_out;
     emb_device_plan plan;
     emb_arena arena;

@@ -2,7 +2,6 @@
 
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/embed_lookup/embed_lookup_cuda.h"
-#include "kernels/gemm/gemm_cuda.h"
 #include "kernels/layernorm/layernorm_cuda.h"
 #include "kernels/moe_combine/moe_combine_cuda.h"
 #include "kernels/pool/pool_cuda.h"
@@ -29,14 +28,18 @@ static embed_status begin(const emb_device_forward *f, emb_device_region i) {
     return emb_arena_begin(&f->arena, f->main, i);
 }
 
-/* A dense product, or one of groups where `offset` is given; strides are those of whole rows unless
- * set. */
-static embed_status product(emb_device_forward *f, emb_cuda_gemm_args a) {
-    a.ldx = a.k;
-    a.ldy = a.ldmul = a.n;
-    a.groups = a.groups > 0 ? a.groups : 1;
-    a.dtype = a.dtype != 0 ? a.dtype : f->weights->dtype;
-    return RUN(EMB_OP_GEMM, &a);
+/* One of the products that all tokens take part in. */
+static embed_status product(emb_device_forward *f, const emb_device_set *set, emb_dense which,
+                            const void *x, emb_dptr w, emb_dptr bias, void *y) {
+    const emb_dense_args args = {
+        .x = x,
+        .mul = which == EMB_DENSE_GATE ? y : NULL,
+        .y = y,
+        .w = w,
+        .bias = bias,
+        .m = set->tokens,
+    };
+    return emb_device_products_run(&f->products, f->main, which, &args);
 }
 
 static embed_status lookup(emb_device_forward *f, const emb_device_set *set) {
@@ -86,23 +89,13 @@ static embed_status attention(emb_device_forward *f, const emb_device_set *set,
         .scale = (float)(1 / sqrt((double)c->head_dim)),
     };
     EMB_TRY(begin(f, EMB_AT_QKV));
-    EMB_TRY(product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_X),
-                                            .w = ptr(l->qkv),
-                                            .bias = ptr(l->qkv_bias),
-                                            .y = region(f, EMB_AT_QKV),
-                                            .m = set->tokens,
-                                            .n = 3 * (int64_t)c->hidden,
-                                            .k = c->hidden}));
+    EMB_TRY(product(f, set, EMB_DENSE_QKV, region(f, EMB_AT_X), l->qkv, l->qkv_bias,
+                    region(f, EMB_AT_QKV)));
     EMB_TRY(begin(f, EMB_AT_HEADS));
     EMB_TRY(RUN(EMB_OP_ATTENTION, &args));
     EMB_TRY(begin(f, EMB_AT_UPDATE));
-    EMB_TRY(product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_HEADS),
-                                            .w = ptr(l->out),
-                                            .bias = ptr(l->out_bias),
-                                            .y = region(f, EMB_AT_UPDATE),
-                                            .m = set->tokens,
-                                            .n = c->hidden,
-                                            .k = c->hidden}));
+    EMB_TRY(product(f, set, EMB_DENSE_OUT, region(f, EMB_AT_HEADS), l->out, l->out_bias,
+                    region(f, EMB_AT_UPDATE)));
 fail:
     return st;
 }
@@ -134,37 +127,22 @@ static embed_status add_norm(emb_device_forward *f, const emb_device_set *set, v
 static embed_status dense_layer(emb_device_forward *f, const emb_device_set *set,
                                 const emb_device_layer *l) {
     embed_status st = EMBED_OK;
-    const emb_encoder_config *c = &f->model->config.encoder;
     void *inner = region(f, EMB_AT_INNER);
-    emb_cuda_gemm_args up = {.x = region(f, EMB_AT_X),
-                             .w = ptr(l->up),
-                             .bias = ptr(l->up_bias),
-                             .y = inner,
-                             .m = set->tokens,
-                             .n = c->inner,
-                             .k = c->hidden,
-                             .act = c->gated ? EMB_CUDA_ACT_NONE : c->activation};
     EMB_TRY(begin(f, EMB_AT_INNER));
-    EMB_TRY(product(f, up));
-    if (c->gated) {
-        up.w = ptr(l->gate);
-        up.bias = ptr(l->gate_bias);
-        up.mul = inner;
-        up.act = c->activation;
-        EMB_TRY(product(f, up));
-    }
+    EMB_TRY(product(f, set, EMB_DENSE_UP, region(f, EMB_AT_X), l->up, l->up_bias, inner));
+    if (l->gate.at != 0)
+        EMB_TRY(product(f, set, EMB_DENSE_GATE, region(f, EMB_AT_X), l->gate, l->gate_bias, inner));
     EMB_TRY(begin(f, EMB_AT_DOWN));
-    EMB_TRY(product(f, (emb_cuda_gemm_args){.x = inner,
-                                            .w = ptr(l->down),
-                                            .bias = ptr(l->down_bias),
-                                            .y = region(f, EMB_AT_DOWN),
-                                            .m = set->tokens,
-                                            .n = c->hidden,
-                                            .k = c->inner}));
+    EMB_TRY(product(f, set, EMB_DENSE_DOWN, inner, l->down, l->down_bias, region(f, EMB_AT_DOWN)));
     EMB_TRY(add_norm(f, set, region(f, EMB_AT_DOWN), l->norm2_gamma, l->norm2_beta, (emb_dptr){0},
                      (emb_dptr){0}));
 fail:
     return st;
+}
+
+/* Any other one. */
+static embed_status own_product(const emb_device_forward *f, emb_cuda_gemm_args args) {
+    return emb_device_products_own(&f->products, f->main, args);
 }
 
 static embed_status route(emb_device_forward *f, const emb_device_set *set, int32_t moe_layer) {
@@ -217,26 +195,26 @@ static embed_status moe_layer(emb_device_forward *f, const emb_device_set *set,
     };
     EMB_TRY(route(f, set, number));
     EMB_TRY(begin(f, EMB_AT_INNER));
-    EMB_TRY(product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_X),
-                                            .x_rows = region(f, EMB_AT_ROWS),
-                                            .w = ptr(l->up),
-                                            .y = region(f, EMB_AT_INNER),
-                                            .offset = region(f, EMB_AT_OFFSET),
-                                            .m = pairs,
-                                            .n = c->inner,
-                                            .k = c->hidden,
-                                            .groups = c->experts,
-                                            .act = c->expert_activation}));
+    EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_X),
+                                                .x_rows = region(f, EMB_AT_ROWS),
+                                                .w = ptr(l->up),
+                                                .y = region(f, EMB_AT_INNER),
+                                                .offset = region(f, EMB_AT_OFFSET),
+                                                .m = pairs,
+                                                .n = c->inner,
+                                                .k = c->hidden,
+                                                .groups = c->experts,
+                                                .act = c->expert_activation}));
     EMB_TRY(begin(f, EMB_AT_EXPERT_OUT));
-    EMB_TRY(product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_INNER),
-                                            .w = ptr(l->down),
-                                            .y = region(f, EMB_AT_EXPERT_OUT),
-                                            .offset = region(f, EMB_AT_OFFSET),
-                                            .m = pairs,
-                                            .n = c->hidden,
-                                            .k = c->inner,
-                                            .groups = c->experts,
-                                            .layout = EMB_CUDA_NN}));
+    EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_INNER),
+                                                .w = ptr(l->down),
+                                                .y = region(f, EMB_AT_EXPERT_OUT),
+                                                .offset = region(f, EMB_AT_OFFSET),
+                                                .m = pairs,
+                                                .n = c->hidden,
+                                                .k = c->inner,
+                                                .groups = c->experts,
+                                                .layout = EMB_CUDA_NN}));
     EMB_TRY(RUN(EMB_OP_COMBINE, &combine));
 fail:
     return st;
@@ -299,15 +277,15 @@ embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set 
     EMB_TRY(pool(f, set, width));
     for (int32_t i = 0; i < p->n_dense; i++) {
         EMB_TRY(begin(f, next));
-        EMB_TRY(product(f, (emb_cuda_gemm_args){.x = region(f, now),
-                                                .w = ptr(f->weights->dense[i].w),
-                                                .bias = ptr(f->weights->dense[i].bias),
-                                                .y = region(f, next),
-                                                .m = set->n_texts,
-                                                .n = p->dense[i].out,
-                                                .k = width,
-                                                .dtype = EMBED_F32,
-                                                .act = p->dense[i].activation}));
+        EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, now),
+                                                    .w = ptr(f->weights->dense[i].w),
+                                                    .bias = ptr(f->weights->dense[i].bias),
+                                                    .y = region(f, next),
+                                                    .m = set->n_texts,
+                                                    .n = p->dense[i].out,
+                                                    .k = width,
+                                                    .dtype = EMBED_F32,
+                                                    .act = p->dense[i].activation}));
         const emb_device_region swap = now;
         now = next;
         next = swap;
