@@ -13,14 +13,12 @@ static const char *const op_names[EMB_OPS] = {
 static void set_free(emb_device_forward *f, emb_device_set *s) {
     emb_graph_free(s->graph);
     emb_event_free(s->arrived);
-    emb_event_free(s->rows_arrived);
+    emb_device_rows_clear(&s->rows, f->device);
     emb_event_free(s->finished);
     emb_event_free(s->back);
     emb_device_host_free(f->device, s->in);
-    emb_device_host_free(f->device, s->rows);
     emb_device_host_free(f->device, s->out);
     emb_device_free(f->device, s->in_at);
-    emb_device_free(f->device, s->rows_at);
     emb_device_free(f->device, s->out_at);
     emb_free(&f->env, s->texts);
     *s = (emb_device_set){.in = NULL};
@@ -31,7 +29,6 @@ static embed_status set_create(emb_device_forward *f, emb_device_set *s,
                                const emb_device_plan *plan) {
     embed_status st = EMBED_OK;
     EMB_TRY(emb_event_create(&s->arrived, f->device, 0));
-    EMB_TRY(emb_event_create(&s->rows_arrived, f->device, 0));
     EMB_TRY(emb_event_create(&s->finished, f->device, 0));
     EMB_TRY(emb_event_create(&s->back, f->device, 0));
     EMB_TRY(emb_device_host_alloc(f->device, plan->in_bytes, (void **)&s->in));
@@ -40,17 +37,6 @@ static embed_status set_create(emb_device_forward *f, emb_device_set *s,
     EMB_TRY(emb_device_alloc(f->device, plan->out_bytes, &s->out_at));
     EMB_TRY(emb_new_array(&f->env, (size_t)plan->texts, sizeof *s->texts, (void **)&s->texts));
     memset(s->in, 0, plan->in_bytes);
-fail:
-    return st;
-}
-
-/* Memory for the rows of a table, before the first batch that has some. */
-static embed_status set_rows(emb_device_forward *f, emb_device_set *s) {
-    embed_status st = EMBED_OK;
-    if (s->rows == NULL)
-        EMB_TRY(emb_device_host_alloc(f->device, f->plan.rows_bytes, (void **)&s->rows));
-    if (s->rows_at.at == 0)
-        EMB_TRY(emb_device_alloc(f->device, f->plan.rows_bytes, &s->rows_at));
 fail:
     return st;
 }
@@ -160,27 +146,11 @@ void emb_device_forward_free(emb_device_forward *f) {
 uint64_t emb_device_forward_bytes(const emb_device_forward *f) {
     uint64_t rows = 0;
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
-        rows += f->sets[i].rows != NULL ? 2 * (uint64_t)f->plan.rows_bytes : 0;
+        rows += emb_device_rows_bytes(&f->sets[i].rows);
     return f->plan.device_bytes + f->plan.pinned_bytes + rows;
 }
 
 /* ------------------------------------------------------------------------------------ a batch */
-
-/* Rows of the table into the set, and their addresses on the device beside the ids. Returns how
- * many there are. */
-static int64_t pack_rows(const emb_device_forward *f, emb_device_set *s, const emb_batch *b) {
-    const size_t row = (size_t)f->model->config.encoder.hidden * sizeof(float);
-    uint64_t *at = (void *)(s->in + f->plan.at_pointers);
-    size_t n = 0;
-    for (int64_t t = 0; t < b->tokens; t++) {
-        at[t] = 0;
-        if (b->rows[t] == NULL)
-            continue;
-        memcpy(s->rows + n * row, b->rows[t], row);
-        at[t] = s->rows_at.at + n++ * row;
-    }
-    return (int64_t)n;
-}
 
 /* What the kernels read, in pinned memory. */
 static void pack(const emb_device_forward *f, emb_device_set *s, const emb_slot *slot,
@@ -195,7 +165,6 @@ static void pack(const emb_device_forward *f, emb_device_set *s, const emb_slot 
     memcpy(s->texts, slot->texts, (size_t)b->texts * sizeof *s->texts);
     s->n_texts = b->texts;
     s->tokens = b->tokens;
-    s->add_rows = b->add_rows;
     s->pooling = *o;
     s->dim = o->dim;
     s->with_skip = o->skip > 0;
@@ -204,19 +173,13 @@ static void pack(const emb_device_forward *f, emb_device_set *s, const emb_slot 
 }
 
 /* Enqueue the copies of a packed set; the main stream waits for them. */
-static embed_status send(emb_device_forward *f, emb_device_set *s, int64_t rows) {
+static embed_status send(emb_device_forward *f, emb_device_set *s) {
     embed_status st = EMBED_OK;
-    const size_t row = (size_t)f->model->config.encoder.hidden * sizeof(float);
-    s->has_rows = rows > 0;
     EMB_TRY(emb_copy_in(f->copy_in, s->in_at, s->in,
-                        rows > 0 ? f->plan.in_bytes : f->plan.at_pointers));
+                        s->has_rows ? f->plan.in_bytes : f->plan.at_pointers));
     EMB_TRY(emb_event_record(s->arrived, f->copy_in));
     EMB_TRY(emb_stream_wait(f->main, s->arrived));
-    if (rows > 0) {
-        EMB_TRY(emb_copy_in(f->copy_in, s->rows_at, s->rows, (size_t)rows * row));
-        EMB_TRY(emb_event_record(s->rows_arrived, f->copy_in));
-        EMB_TRY(emb_stream_wait(f->main, s->rows_arrived));
-    }
+    EMB_TRY(emb_device_rows_send(&s->rows, f->copy_in, f->main));
 fail:
     return st;
 }
@@ -224,17 +187,20 @@ fail:
 static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slot *slot,
                          const emb_pooling_options *o) {
     embed_status st = EMBED_OK;
-    int64_t rows = 0;
-    if (slot->batch.tokens > f->plan.tokens || slot->batch.texts > f->plan.texts)
+    const emb_batch *b = &slot->batch;
+    const emb_device_row_places places = {(void *)(s->in + f->plan.at_pointers),
+                                          (void *)(s->in + f->plan.at_scales)};
+    if (b->tokens > f->plan.tokens || b->texts > f->plan.texts)
         return emb_fail(EMBED_ERR_INTERNAL,
                         "device batch: expected at most %lld tokens, found %lld",
-                        (long long)f->plan.tokens, (long long)slot->batch.tokens);
-    if (slot->batch.rows != NULL)
-        EMB_TRY(set_rows(f, s));
+                        (long long)f->plan.tokens, (long long)b->tokens);
     pack(f, s, slot, o);
-    if (slot->batch.rows != NULL)
-        rows = pack_rows(f, s, &slot->batch);
-    EMB_TRY(send(f, s, rows));
+    EMB_TRY(emb_device_rows_pack(&s->rows, f->device, slot, f->model->config.encoder.hidden,
+                                 f->plan.tokens, &places));
+    s->has_rows = s->rows.on;
+    s->add_rows = s->rows.add;
+    s->rows_dtype = s->rows.dtype;
+    EMB_TRY(send(f, s));
 fail:
     return st;
 }

@@ -12,6 +12,7 @@
 #include "device/arena.h"
 #include "model/batch_slot.h"
 #include "model/device_products.h"
+#include "model/device_rows.h"
 #include "model/device_weights.h"
 #include "model/pooling.h"
 
@@ -55,8 +56,7 @@ typedef struct emb_device_plan {
     emb_arena_region regions[EMB_AT_REGIONS];
     size_t arena_bytes; /* without guards */
     /* One copy in: these arrays, of the capacity, in this order. */
-    size_t at_offsets, at_skip, at_ids, at_positions, at_pointers, in_bytes;
-    size_t rows_bytes; /* n-gram rows of a batch, made when the first table comes */
+    size_t at_offsets, at_skip, at_ids, at_positions, at_pointers, at_scales, in_bytes;
     size_t out_bytes;
     size_t count_bytes;                  /* expert statistics */
     uint64_t device_bytes, pinned_bytes; /* in all, without rows */
@@ -70,13 +70,16 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *mode
 
 /* One batch under way: pinned memory and its copy on the device, at fixed addresses. */
 typedef struct emb_device_set {
-    unsigned char *in, *rows, *out; /* pinned */
-    emb_dptr in_at, rows_at, out_at;
-    emb_event *arrived, *rows_arrived, *finished, *back;
+    unsigned char *in, *out; /* pinned */
+    emb_dptr in_at, out_at;
+    emb_device_rows rows; /* n-gram rows */
+    emb_event *arrived, *finished, *back;
     emb_graph *graph;     /* replayed for this batch */
     emb_slot_text *texts; /* [plan.texts] */
     int64_t n_texts, tokens;
-    int32_t dim, has_rows, add_rows, with_skip;
+    int32_t dim, with_skip;
+    /* Of the table: the same for all batches with it, so that they can be part of a graph's key. */
+    int32_t has_rows, add_rows, rows_dtype;
     emb_pooling_options pooling;
 } emb_device_set;
 

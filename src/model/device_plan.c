@@ -128,7 +128,7 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, i
     p.at_ids = append(&s, &p.in_bytes, tokens, sizeof(int32_t));
     p.at_positions = append(&s, &p.in_bytes, tokens, sizeof(int32_t));
     p.at_pointers = append(&s, &p.in_bytes, tokens, sizeof(uint64_t));
-    p.rows_bytes = product(&s, tokens, (size_t)c->hidden * sizeof(float));
+    p.at_scales = append(&s, &p.in_bytes, tokens, sizeof(float));
     p.out_bytes = product(&s, p.texts * m->dim, sizeof(float));
     p.count_bytes =
         product(&s, (int64_t)m->moe_layers * c->experts, sizeof(uint64_t) + sizeof(double));
