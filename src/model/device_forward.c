@@ -71,20 +71,31 @@ embed_status emb_device_forward_create(emb_device_forward **out, embed_model *mo
                                        const emb_backend *backend, int32_t index, int32_t dtype,
                                        int64_t tokens) {
     embed_status st = EMBED_OK;
-    emb_device_forward *f = NULL;
     const emb_device_home *home;
     emb_device_plan plan;
     *out = NULL;
-    EMB_TRY(emb_device_plan_make(&plan, model, dtype, tokens));
+    EMB_TRY(emb_device_plan_make(&plan, model, dtype, tokens)); /* before weights are uploaded */
     EMB_TRY(emb_device_home_get(&home, model, backend, index, dtype));
+    EMB_TRY(emb_device_forward_create_at(out, model, home, tokens));
+fail:
+    return st;
+}
+
+embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model *model,
+                                          const emb_device_home *home, int64_t tokens) {
+    embed_status st = EMBED_OK;
+    emb_device_forward *f = NULL;
+    emb_device_plan plan;
+    *out = NULL;
+    EMB_TRY(emb_device_plan_make(&plan, model, home->weights.dtype, tokens));
     EMB_TRY(emb_new(&model->base, sizeof *f, (void **)&f));
     f->env = model->base;
     f->model = model;
     f->weights = &home->weights;
-    EMB_TRY(emb_device_open(&f->device, &f->env, backend, index));
+    EMB_TRY(emb_device_open(&f->device, &f->env, home->backend, home->index));
     for (int i = 0; i < EMB_OPS; i++)
         EMB_TRY(emb_op_find(f->device, op_names[i], &f->ops[i]));
-    EMB_TRY(emb_device_products_create(&f->products, f->device, model, dtype));
+    EMB_TRY(emb_device_products_create(&f->products, f->device, model, home->weights.dtype));
     EMB_TRY(emb_stream_create(&f->copy_in, f->device));
     EMB_TRY(emb_stream_create(&f->main, f->device));
     EMB_TRY(emb_stream_create(&f->copy_out, f->device));
@@ -242,18 +253,31 @@ fail:
     return st;
 }
 
-embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
-                                       const emb_pooling_options *o) {
+embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slot,
+                                      const emb_pooling_options *o, emb_device_set **set) {
+    *set = &f->sets[(f->first + f->pending) % EMB_DEVICE_SETS];
+    return fill(f, *set, slot, o);
+}
+
+embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *s) {
     embed_status st = EMBED_OK;
-    emb_device_set *s = &f->sets[(f->first + f->pending) % EMB_DEVICE_SETS];
-    EMB_TRY(fill(f, s, slot, o));
-    EMB_TRY(f->capture ? launch_captured(f, s) : launch(f, s));
     EMB_TRY(emb_event_record(s->finished, f->main));
     EMB_TRY(emb_stream_wait(f->copy_out, s->finished));
     EMB_TRY(emb_copy_out(f->copy_out, s->out, s->out_at,
                          (size_t)(s->n_texts * s->dim) * sizeof(float)));
     EMB_TRY(emb_event_record(s->back, f->copy_out));
     f->pending++;
+fail:
+    return st;
+}
+
+embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
+                                       const emb_pooling_options *o) {
+    embed_status st = EMBED_OK;
+    emb_device_set *s;
+    EMB_TRY(emb_device_forward_stage(f, slot, o, &s));
+    EMB_TRY(f->capture ? launch_captured(f, s) : launch(f, s));
+    EMB_TRY(emb_device_forward_return(f, s));
 fail:
     return st;
 }

@@ -11,9 +11,9 @@
 
 #include "device/arena.h"
 #include "model/batch_slot.h"
+#include "model/device_home.h"
 #include "model/device_products.h"
 #include "model/device_rows.h"
-#include "model/device_weights.h"
 #include "model/pooling.h"
 
 #define EMB_DEVICE_SETS 2
@@ -110,6 +110,9 @@ typedef struct emb_device_forward {
 embed_status emb_device_forward_create(emb_device_forward **out, embed_model *model,
                                        const emb_backend *backend, int32_t index, int32_t dtype,
                                        int64_t tokens);
+/* On the device of these weights, which are the model's. */
+embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model *model,
+                                          const emb_device_home *home, int64_t tokens);
 void emb_device_forward_free(emb_device_forward *f); /* waits for what runs; NULL is a no-op */
 
 /* Room for a batch of `tokens`; nothing may be under way. On failure all is as before. */
@@ -119,6 +122,11 @@ embed_status emb_device_forward_begin(emb_device_forward *f);
 /* Enqueue a batch; fewer than EMB_DEVICE_SETS may be under way. The slot is free on return. */
 embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
                                        const emb_pooling_options *options);
+/* The same in two halves, between which the caller enqueues the layers: *set is on its way to the
+ * device; its vectors are on their way back. */
+embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slot,
+                                      const emb_pooling_options *options, emb_device_set **set);
+embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *set);
 /* Wait for the oldest batch. *set: its texts, n_texts, tokens, dim and `out`, floats [n_texts,
  * dim], until the next but one is submitted. */
 embed_status emb_device_forward_collect(emb_device_forward *f, const emb_device_set **set);
@@ -135,6 +143,12 @@ void emb_device_forward_drop(emb_device_forward *f);
 /* device_layers.c: enqueue the kernels of a batch on the main stream, up to the hidden states; and
  * from there to the set's vectors. Nothing but kernels and sets, so that it can be captured. */
 embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set);
+/* Its parts: the lookup; then of each layer attention with its norm, which in a layer of experts
+ * makes the router's logits, and what follows, where `moe` numbers the layers of experts. */
+embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_set *set);
+embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *set, int32_t layer);
+embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,
+                                    int32_t moe);
 embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set);
 
 #endif

@@ -42,7 +42,7 @@ static embed_status product(emb_device_forward *f, const emb_device_set *set, em
     return emb_device_products_run(&f->products, f->main, which, &args);
 }
 
-static embed_status lookup(emb_device_forward *f, const emb_device_set *set) {
+embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_set *set) {
     embed_status st = EMBED_OK;
     const emb_device_weights *w = f->weights;
     const emb_encoder_config *c = &f->model->config.encoder;
@@ -221,22 +221,33 @@ fail:
     return st;
 }
 
+embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *set,
+                                   int32_t layer) {
+    embed_status st = EMBED_OK;
+    const emb_device_layer *l = &f->weights->layers[layer];
+    EMB_TRY(attention(f, set, l));
+    if (l->router.at != 0)
+        EMB_TRY(begin(f, EMB_AT_LOGITS));
+    EMB_TRY(add_norm(f, set, region(f, EMB_AT_UPDATE), l->norm1_gamma, l->norm1_beta, l->router,
+                     l->router_bias));
+fail:
+    return st;
+}
+
+embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,
+                                    int32_t moe) {
+    const emb_device_layer *l = &f->weights->layers[layer];
+    return l->router.at != 0 ? moe_layer(f, set, l, moe) : dense_layer(f, set, l);
+}
+
 embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set) {
     embed_status st = EMBED_OK;
-    const emb_encoder_config *c = &f->model->config.encoder;
     int32_t moe = 0;
-    EMB_TRY(lookup(f, set));
-    for (int32_t i = 0; i < c->layers; i++) {
-        const emb_device_layer *l = &f->weights->layers[i];
-        EMB_TRY(attention(f, set, l));
-        if (l->router.at != 0)
-            EMB_TRY(begin(f, EMB_AT_LOGITS));
-        EMB_TRY(add_norm(f, set, region(f, EMB_AT_UPDATE), l->norm1_gamma, l->norm1_beta, l->router,
-                         l->router_bias));
-        if (l->router.at != 0)
-            EMB_TRY(moe_layer(f, set, l, moe++));
-        else
-            EMB_TRY(dense_layer(f, set, l));
+    EMB_TRY(emb_device_layers_lookup(f, set));
+    for (int32_t i = 0; i < f->model->config.encoder.layers; i++) {
+        EMB_TRY(emb_device_layers_mix(f, set, i));
+        EMB_TRY(emb_device_layers_feed(f, set, i, moe));
+        moe += f->weights->layers[i].router.at != 0;
     }
 fail:
     return st;

@@ -14,6 +14,7 @@ struct walk {
     emb_dptr base;
     emb_upload *upload; /* NULL: add up */
     unsigned char *part;
+    int32_t rank, ranks; /* of the experts, those with e mod ranks == rank */
     embed_status st;
 };
 
@@ -99,15 +100,12 @@ static emb_dptr matrix(struct walk *w, const emb_matrix *m, int32_t dtype) {
 
 static void walk_experts(struct walk *w, emb_device_layer *to, const emb_layer_weights *l,
                          const emb_encoder_config *c, int32_t dtype) {
-    to->router = matrix(w, &l->router, EMBED_F32);
-    to->router_bias = vector(w, l->router_bias, c->experts);
     to->up = start(w);
-    for (int32_t e = 0; e < c->experts; e++)
+    for (int32_t e = w->rank; e < c->experts; e += w->ranks)
         append_matrix(w, &l->expert_up[e].m, dtype);
     to->down = start(w);
-    for (int32_t e = 0; e < c->experts; e++)
+    for (int32_t e = w->rank; e < c->experts; e += w->ranks)
         append_matrix(w, &l->expert_down[e].m, dtype);
-    to->down_bias = vector(w, l->expert_bias, c->hidden);
 }
 
 static void walk_layer(struct walk *w, emb_device_layer *to, const emb_layer_weights *l,
@@ -124,9 +122,11 @@ static void walk_layer(struct walk *w, emb_device_layer *to, const emb_layer_wei
     to->out_bias = vector(w, l->out_bias, c->hidden);
     to->norm1_gamma = vector(w, l->norm1_gamma, c->hidden);
     to->norm1_beta = vector(w, l->norm1_beta, c->hidden);
-    if (l->moe)
-        walk_experts(w, to, l, c, dtype);
-    else {
+    if (l->moe) {
+        to->router = matrix(w, &l->router, EMBED_F32);
+        to->router_bias = vector(w, l->router_bias, c->experts);
+        to->down_bias = vector(w, l->expert_bias, c->hidden);
+    } else {
         to->up = matrix(w, &l->up.m, dtype);
         to->up_bias = vector(w, l->up_bias, c->inner);
         to->gate = matrix(w, &l->gate.m, dtype);
@@ -138,9 +138,9 @@ static void walk_layer(struct walk *w, emb_device_layer *to, const emb_layer_wei
     to->norm2_beta = vector(w, l->norm2_beta, c->hidden);
 }
 
-/* to->layers NULL: only the bytes are wanted. */
-static embed_status walk_all(struct walk *w, emb_device_weights *to, const embed_model *m,
-                             int32_t dtype) {
+/* All but the matrices of experts. to->layers NULL: only the bytes are wanted. */
+static void walk_common(struct walk *w, emb_device_weights *to, const embed_model *m,
+                        int32_t dtype) {
     const emb_weights *from = &m->weights;
     const emb_encoder_config *c = &m->config.encoder;
     const int64_t angles = (int64_t)m->config.pipeline.max_tokens * (c->rotary_dim / 2);
@@ -159,38 +159,68 @@ static embed_status walk_all(struct walk *w, emb_device_weights *to, const embed
         to->dense[i].w = matrix(w, &from->dense[i].w.m, EMBED_F32);
         to->dense[i].bias = vector(w, from->dense[i].bias, m->config.pipeline.dense[i].out);
     }
+}
+
+/* Both parts, of which those in `parts` are uploaded if w has an upload. */
+static embed_status walk_all(struct walk *w, emb_device_weights *to, const embed_model *m,
+                             int32_t dtype, uint32_t parts) {
+    emb_upload *upload = w->upload;
+    w->upload = parts & EMB_WEIGHTS_COMMON ? upload : NULL;
+    walk_common(w, to, m, dtype);
+    to->common_bytes = w->at;
+    w->upload = parts & EMB_WEIGHTS_EXPERTS ? upload : NULL;
+    for (int32_t i = 0; i < m->config.encoder.layers; i++) {
+        emb_device_layer unused;
+        if (m->weights.layers[i].moe)
+            walk_experts(w, to->layers != NULL ? &to->layers[i] : &unused, &m->weights.layers[i],
+                         &m->config.encoder, dtype);
+    }
     return w->st;
 }
 
 embed_status emb_device_weights_bytes(const embed_model *m, int32_t dtype, size_t *bytes) {
     emb_device_weights none = {.layers = NULL};
-    struct walk w = {.st = EMBED_OK};
-    const embed_status st = walk_all(&w, &none, m, dtype);
+    struct walk w = {.st = EMBED_OK, .ranks = 1};
+    const embed_status st = walk_all(&w, &none, m, dtype, 0);
     *bytes = w.at;
     return st;
 }
 
+embed_status emb_device_weights_create(emb_device_weights *to, emb_device *device,
+                                       const embed_model *m, int32_t dtype, int32_t rank,
+                                       int32_t ranks) {
+    embed_status st = EMBED_OK;
+    const emb_env *env = emb_device_env(device);
+    *to = (emb_device_weights){.dtype = dtype, .rank = rank, .ranks = ranks};
+    emb_device_weights none = *to;
+    struct walk w = {.rank = rank, .ranks = ranks, .st = EMBED_OK};
+    EMB_TRY(walk_all(&w, &none, m, dtype, 0));
+    to->bytes = w.at;
+    EMB_TRY(emb_new_array(env, (size_t)m->config.encoder.layers, sizeof *to->layers,
+                          (void **)&to->layers));
+    EMB_TRY(emb_device_alloc(device, to->bytes, &to->base));
+    w = (struct walk){.base = to->base, .rank = rank, .ranks = ranks, .st = EMBED_OK};
+    EMB_TRY(walk_all(&w, to, m, dtype, 0));
+fail:
+    if (st != EMBED_OK)
+        emb_device_weights_free(to, device);
+    return st;
+}
+
 embed_status emb_device_weights_upload(emb_device_weights *to, emb_device *device,
-                                       const embed_model *m, int32_t dtype) {
+                                       const embed_model *m, uint32_t parts) {
     embed_status st = EMBED_OK;
     const emb_env *env = emb_device_env(device);
     emb_upload upload = {.device = NULL};
-    struct walk w = {.upload = &upload, .st = EMBED_OK};
-    *to = (emb_device_weights){.dtype = dtype};
-    EMB_TRY(emb_device_weights_bytes(m, dtype, &to->bytes));
-    EMB_TRY(emb_new_array(env, (size_t)m->config.encoder.layers, sizeof *to->layers,
-                          (void **)&to->layers));
+    struct walk w = {
+        .base = to->base, .upload = &upload, .rank = to->rank, .ranks = to->ranks, .st = EMBED_OK};
     EMB_TRY(emb_alloc(env, PART * sizeof(float), (void **)&w.part));
-    EMB_TRY(emb_device_alloc(device, to->bytes, &to->base));
-    w.base = to->base;
     EMB_TRY(emb_upload_create(&upload, device, to->bytes < SLOT_BYTES ? to->bytes : SLOT_BYTES));
-    EMB_TRY(walk_all(&w, to, m, dtype));
+    EMB_TRY(walk_all(&w, to, m, to->dtype, parts));
     EMB_TRY(emb_upload_finish(&upload));
 fail:
     emb_upload_free(&upload);
     emb_free(env, w.part);
-    if (st != EMBED_OK)
-        emb_device_weights_free(to, device);
     return st;
 }
 
@@ -199,58 +229,4 @@ void emb_device_weights_free(emb_device_weights *w, emb_device *device) {
         emb_device_free(device, w->base);
     emb_free(emb_device_env(device), w->layers);
     *w = (emb_device_weights){.layers = NULL};
-}
-
-static void home_free(embed_model *m, emb_device_home *home) {
-    if (home == NULL)
-        return;
-    if (home->device != NULL)
-        emb_device_weights_free(&home->weights, home->device);
-    emb_device_close(home->device);
-    emb_free(&m->base, home);
-}
-
-static embed_status home_make(emb_device_home **out, embed_model *m, const emb_backend *backend,
-                              int32_t index, int32_t dtype) {
-    embed_status st = EMBED_OK;
-    emb_device_home *home = NULL;
-    EMB_TRY(emb_new(&m->base, sizeof *home, (void **)&home));
-    home->backend = backend;
-    home->index = index;
-    EMB_TRY(emb_device_open(&home->device, &m->base, backend, index));
-    EMB_TRY(emb_device_weights_upload(&home->weights, home->device, m, dtype));
-    *out = home;
-    return EMBED_OK;
-fail:
-    home_free(m, home);
-    return st;
-}
-
-embed_status emb_device_home_get(const emb_device_home **out, embed_model *m,
-                                 const emb_backend *backend, int32_t index, int32_t dtype) {
-    embed_status st = EMBED_OK;
-    emb_device_home *home;
-    pthread_mutex_lock(&m->homes_mutex);
-    for (home = m->homes; home != NULL; home = home->next)
-        if (home->backend == backend && home->index == index && home->weights.dtype == dtype)
-            break;
-    if (home == NULL) {
-        st = home_make(&home, m, backend, index, dtype);
-        if (st == EMBED_OK) {
-            home->next = m->homes;
-            m->homes = home;
-        }
-    } else
-        st = emb_device_check(home->device);
-    pthread_mutex_unlock(&m->homes_mutex);
-    *out = st == EMBED_OK ? home : NULL;
-    return st;
-}
-
-void emb_device_homes_free(embed_model *m) {
-    while (m->homes != NULL) {
-        emb_device_home *home = m->homes;
-        m->homes = home->next;
-        home_free(m, home);
-    }
 }

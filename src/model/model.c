@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "io/file.h"
-#include "model/device_weights.h"
+#include "model/device_home.h"
 #include "model/fingerprint.h"
 #include "model/packing.h"
 #include "model/rotary.h"
