@@ -47,7 +47,8 @@ __global__ void __launch_bounds__(THREADS) quantize(const __grid_constant__ para
     if (a.count != NULL && row >= *a.count)
         return;
     const float *const x = a.x + row * a.ldx;
-    char *const out = (char *)a.out + row * a.out_stride;
+    char *const out =
+        (char *)a.out + (a.index != NULL ? (int64_t)a.index[row] : row) * a.out_stride;
     const double norm = a.normalize ? row_norm(x, a.dim) : 1.0;
     const unsigned char flip = a.output == EMBED_I8 || a.output == EMBED_BINARY ? 0x80 : 0;
     if (a.output == EMBED_BINARY || a.output == EMBED_UBINARY) {

@@ -2,8 +2,9 @@
  * divided by their norm if asked for, in an output type
  *
  * x [rows, >= dim] f32, stride ldx; out as emb_quantize_row makes it (quantize.h): EMBED_F32, F16,
- * I8, U8, BINARY or UBINARY; row i at out + i * out_stride bytes, a multiple of the element's size.
- * For EMBED_F32 out may be x. ranges [2, dim] f32 for I8 and U8.
+ * I8, U8, BINARY or UBINARY; row i at out + i * out_stride bytes, or out + index[i] * out_stride if
+ * there is an index [rows] u64; a multiple of the element's size.
+ * For EMBED_F32 out may be x, without an index. ranges [2, dim] f32 for I8 and U8.
  * normalize: x / max(||x||_2, 1e-12), the norm and the division in double, rounded to f32 before
  * the conversion.
  * bytes  rows * (4 * dim + output)   flops ~4 * rows * dim (double)
@@ -20,6 +21,7 @@ typedef struct emb_cuda_quantize_args {
     const float *x;
     const float *ranges;
     void *out;
+    const uint64_t *index;
     const int32_t *count;
     int64_t rows, dim, ldx, out_stride;
     int32_t output, normalize;

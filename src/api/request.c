@@ -1,6 +1,7 @@
 #include "api/request.h"
 
 #include "api/params.h"
+#include "model/output_type.h"
 #include "model/prompt.h"
 
 #define KNOWN_FLAGS                                                                                \
@@ -28,7 +29,7 @@ embed_status emb_request_params(embed_encode_params *p, const embed_encode_param
                         p->prefix_len);
     if (p->output == EMBED_DTYPE_DEFAULT)
         p->output = EMBED_F32;
-    if (emb_encode_element_bytes(p->output) == 0)
+    if (emb_output_element_bytes(p->output) == 0)
         return emb_fail(EMBED_ERR_ARG,
                         "embed_encode_params.output: expected an output type of "
                         "embed_dtype, found %d",
@@ -77,7 +78,7 @@ embed_status emb_request_output(emb_job *job, const embed_model *m, const embed_
 }
 
 embed_status emb_request_capacity(const emb_job *job, size_t n, size_t *elements) {
-    const size_t row = (size_t)emb_encode_row_len(job->output, job->pooling.dim);
+    const size_t row = (size_t)emb_output_row_len(job->output, job->pooling.dim);
     if (__builtin_mul_overflow(n, row, elements))
         return emb_fail(EMBED_ERR_ARG, "n: %zu rows of %zu elements are more than memory can hold",
                         n, row);

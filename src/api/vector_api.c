@@ -1,5 +1,6 @@
+#include "base/status.h"
 #include "kernels/quantize/quantize.h"
-#include "model/encode.h"
+#include "model/output_type.h"
 
 #include <math.h>
 
@@ -58,14 +59,14 @@ embed_status embed_quantize_ranges(const float *vectors, size_t n, size_t dim, f
 embed_status embed_quantize(const float *vectors, size_t n, size_t dim, int32_t output,
                             const float *ranges, void *out, size_t cap) {
     const embed_status st = check_vectors(vectors, n, dim);
-    const size_t element = emb_encode_element_bytes(output);
+    const size_t element = emb_output_element_bytes(output);
     if (st != EMBED_OK)
         return st;
     if (element == 0 || output == EMBED_F32)
         return emb_fail(EMBED_ERR_ARG, "output: expected a smaller output type, found %d", output);
     if ((output == EMBED_I8 || output == EMBED_U8) && ranges == NULL)
         return emb_fail(EMBED_ERR_ARG, "ranges: NULL, see embed_quantize_ranges");
-    const size_t row = (size_t)emb_encode_row_len(output, (int64_t)dim);
+    const size_t row = (size_t)emb_output_row_len(output, (int64_t)dim);
     if (out == NULL && n > 0)
         return emb_fail(EMBED_ERR_ARG, "out: NULL");
     if (cap < n * row)

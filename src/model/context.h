@@ -19,8 +19,9 @@ struct emb_runner;
 typedef struct emb_result {
     const emb_slot_text *texts; /* [n_texts] */
     int64_t n_texts, tokens;
-    const float *vectors; /* [n_texts] rows of which the first dim floats count */
-    int64_t stride;       /* floats from row to row */
+    const unsigned char *rows; /* [n_texts] in the type of the output, or NULL: to be made from */
+    const float *vectors;      /* [n_texts] rows of which the first dim floats count */
+    int64_t stride;            /* floats from row to row */
 } emb_result;
 
 /* Where a context encodes; backend NULL: on the CPU. */

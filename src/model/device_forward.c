@@ -99,6 +99,7 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
     EMB_TRY(emb_stream_create(&f->copy_in, f->device));
     EMB_TRY(emb_stream_create(&f->main, f->device));
     EMB_TRY(emb_stream_create(&f->copy_out, f->device));
+    EMB_TRY(emb_device_output_create(f));
     if (plan.count_bytes > 0) {
         EMB_TRY(emb_device_alloc(f->device, plan.count_bytes, &f->counts));
         EMB_TRY(emb_device_host_alloc(f->device, plan.count_bytes, &f->counts_host));
@@ -146,6 +147,7 @@ void emb_device_forward_free(emb_device_forward *f) {
         for (int i = 0; i < EMB_DEVICE_SETS; i++)
             set_free(f, &f->sets[i]);
         emb_arena_free(&f->arena);
+        emb_device_output_free(f);
         emb_device_free(f->device, f->counts);
         emb_device_host_free(f->device, f->counts_host);
         emb_device_host_free(f->device, f->states);
@@ -173,6 +175,7 @@ static void pack(const emb_device_forward *f, emb_device_set *s, const emb_slot 
     memcpy(s->in + p->at_offsets, b->offsets, (size_t)(b->texts + 1) * sizeof(int32_t));
     memcpy(s->in + p->at_ids, b->ids, tokens);
     memcpy(s->in + p->at_positions, b->positions, tokens);
+    emb_device_output_pack(f, s, slot);
     memcpy(s->texts, slot->texts, (size_t)b->texts * sizeof *s->texts);
     s->n_texts = b->texts;
     s->tokens = b->tokens;
@@ -242,13 +245,14 @@ static embed_status launch_captured(emb_device_forward *f, emb_device_set *s) {
     return ended != EMBED_OK ? ended : emb_graph_launch(graph, f->main);
 }
 
-embed_status emb_device_forward_begin(emb_device_forward *f) {
+embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_output *output) {
     embed_status st = EMBED_OK;
     EMB_TRY(emb_device_check(f->device));
     if (f->unsettled)
         EMB_TRY(settle(f));
     if (f->plan.count_bytes > 0)
         EMB_TRY(emb_set_device(f->main, f->counts, 0, f->plan.count_bytes));
+    EMB_TRY(emb_device_output_begin(f, output));
 fail:
     return st;
 }
@@ -261,11 +265,7 @@ embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slo
 
 embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *s) {
     embed_status st = EMBED_OK;
-    EMB_TRY(emb_event_record(s->finished, f->main));
-    EMB_TRY(emb_stream_wait(f->copy_out, s->finished));
-    EMB_TRY(emb_copy_out(f->copy_out, s->out, s->out_at,
-                         (size_t)(s->n_texts * s->dim) * sizeof(float)));
-    EMB_TRY(emb_event_record(s->back, f->copy_out));
+    EMB_TRY(emb_device_output_run(f, s));
     f->pending++;
 fail:
     return st;

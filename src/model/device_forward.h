@@ -12,6 +12,7 @@
 #include "device/arena.h"
 #include "model/batch_slot.h"
 #include "model/device_home.h"
+#include "model/device_output.h"
 #include "model/device_products.h"
 #include "model/device_rows.h"
 #include "model/pooling.h"
@@ -56,7 +57,7 @@ typedef struct emb_device_plan {
     emb_arena_region regions[EMB_AT_REGIONS];
     size_t arena_bytes; /* without guards */
     /* One copy in: these arrays, of the capacity, in this order. */
-    size_t at_offsets, at_skip, at_ids, at_positions, at_pointers, at_scales, in_bytes;
+    size_t at_offsets, at_skip, at_index, at_ids, at_positions, at_pointers, at_scales, in_bytes;
     size_t out_bytes;
     size_t count_bytes;                  /* expert statistics */
     uint64_t device_bytes, pinned_bytes; /* in all, without rows */
@@ -94,14 +95,17 @@ typedef struct emb_device_forward {
     emb_device_plan plan;
     emb_arena arena;
     emb_device_set sets[EMB_DEVICE_SETS];
-    int32_t first, pending;  /* under way: sets[first] and the next */
-    int32_t unsettled;       /* 1: a failed call may have left work that runs */
-    int32_t capture;         /* 1: each batch is captured into a graph, which is then launched */
-    emb_graph_info captured; /* of the last one */
-    emb_dptr counts;         /* [moe_layers, experts] u64, then f64 */
-    void *counts_host;       /* pinned */
-    float *states;           /* [plan.tokens, hidden] pinned; made when first asked for */
-    int64_t states_tokens;   /* room in it */
+    int32_t first, pending;   /* under way: sets[first] and the next */
+    int32_t unsettled;        /* 1: a failed call may have left work that runs */
+    int32_t capture;          /* 1: each batch is captured into a graph, which is then launched */
+    emb_graph_info captured;  /* of the last one */
+    emb_dptr counts;          /* [moe_layers, experts] u64, then f64 */
+    void *counts_host;        /* pinned */
+    emb_device_output output; /* of the call */
+    float *ranges;            /* [2, dim] pinned, and on the device */
+    emb_dptr ranges_at;
+    float *states;         /* [plan.tokens, hidden] pinned; made when first asked for */
+    int64_t states_tokens; /* room in it */
 } emb_device_forward;
 
 /* dtype: of matrices and hidden states, EMBED_F32, EMBED_F16 or EMBED_BF16. The backend must
@@ -117,8 +121,8 @@ void emb_device_forward_free(emb_device_forward *f); /* waits for what runs; NUL
 
 /* Room for a batch of `tokens`; nothing may be under way. On failure all is as before. */
 embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens);
-/* Statistics start at zero. */
-embed_status emb_device_forward_begin(emb_device_forward *f);
+/* A call starts, and statistics at zero. output NULL: a call for states. */
+embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_output *output);
 /* Enqueue a batch; fewer than EMB_DEVICE_SETS may be under way. The slot is free on return. */
 embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
                                        const emb_pooling_options *options);
@@ -127,8 +131,9 @@ embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *sl
 embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slot,
                                       const emb_pooling_options *options, emb_device_set **set);
 embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *set);
-/* Wait for the oldest batch. *set: its texts, n_texts, tokens, dim and `out`, floats [n_texts,
- * dim], until the next but one is submitted. */
+/* Wait for the oldest batch. *set: its texts, n_texts, tokens, dim and `out`, rows of
+ * the output's type [n_texts, dim] unless they stayed on the device, until the next but one is
+ * submitted. */
 embed_status emb_device_forward_collect(emb_device_forward *f, const emb_device_set **set);
 /* Hidden states of a batch, [tokens, hidden] f32, until the next call. Nothing under way. */
 embed_status emb_device_forward_states(emb_device_forward *f, const emb_slot *slot,
@@ -141,7 +146,8 @@ uint64_t emb_device_forward_bytes(const emb_device_forward *f);
 void emb_device_forward_drop(emb_device_forward *f);
 
 /* device_layers.c: enqueue the kernels of a batch on the main stream, up to the hidden states; and
- * from there to the set's vectors. Nothing but kernels and sets, so that it can be captured. */
+ * from there to the vectors in the arena. Nothing but kernels and sets, so that it can be captured.
+ */
 embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set);
 /* Its parts: the lookup; then of each layer attention with its norm, which in a layer of experts
  * makes the router's logits, and what follows, where `moe` numbers the layers of experts. */

@@ -5,7 +5,6 @@
 #include "kernels/layernorm/layernorm_cuda.h"
 #include "kernels/moe_combine/moe_combine_cuda.h"
 #include "kernels/pool/pool_cuda.h"
-#include "kernels/quantize/quantize_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
 #include "model/device_forward.h"
 
@@ -303,17 +302,6 @@ embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set 
         next = swap;
         width = p->dense[i].out;
     }
-    const emb_cuda_quantize_args cut = {
-        .x = region(f, now),
-        .out = ptr(set->out_at),
-        .rows = set->n_texts,
-        .dim = set->dim,
-        .ldx = width,
-        .out_stride = set->dim * (int64_t)sizeof(float),
-        .output = EMBED_F32,
-        .normalize = set->pooling.normalize,
-    };
-    EMB_TRY(RUN(EMB_OP_QUANTIZE, &cut));
 fail:
     return st;
 }

@@ -125,6 +125,7 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, i
                m->config.pipeline.n_dense > 0 ? vectors : 0, STEP_MODULES, STEP_MODULES);
     p.at_offsets = append(&s, &p.in_bytes, p.texts + 1, sizeof(int32_t));
     p.at_skip = append(&s, &p.in_bytes, p.texts, sizeof(int32_t));
+    p.at_index = append(&s, &p.in_bytes, p.texts, sizeof(uint64_t));
     p.at_ids = append(&s, &p.in_bytes, tokens, sizeof(int32_t));
     p.at_positions = append(&s, &p.in_bytes, tokens, sizeof(int32_t));
     p.at_pointers = append(&s, &p.in_bytes, tokens, sizeof(uint64_t));
@@ -134,7 +135,8 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, i
         product(&s, (int64_t)m->moe_layers * c->experts, sizeof(uint64_t) + sizeof(double));
     EMB_TRY(s.st);
     EMB_TRY(emb_arena_plan(p.regions, EMB_AT_REGIONS, 0, &p.arena_bytes));
-    p.pinned_bytes = EMB_DEVICE_SETS * (uint64_t)(p.in_bytes + p.out_bytes) + p.count_bytes;
+    p.pinned_bytes = EMB_DEVICE_SETS * (uint64_t)(p.in_bytes + p.out_bytes) + p.count_bytes +
+                     emb_device_output_range_bytes(m);
     p.device_bytes = p.arena_bytes + p.pinned_bytes;
     *plan = p;
 fail:

@@ -3,41 +3,27 @@
 #include <string.h>
 
 #include "kernels/quantize/quantize.h"
+#include "model/output_type.h"
 #include "model/runner.h"
 #include "model/text_window.h"
 
-int64_t emb_encode_row_len(int32_t output, int64_t dim) {
-    return output == EMBED_BINARY || output == EMBED_UBINARY ? (dim + 7) / 8 : dim;
-}
-
-size_t emb_encode_element_bytes(int32_t output) {
-    switch (output) {
-    case EMBED_F32:
-        return sizeof(float);
-    case EMBED_F16:
-        return sizeof(uint16_t);
-    case EMBED_I8:
-    case EMBED_U8:
-    case EMBED_BINARY:
-    case EMBED_UBINARY:
-        return 1;
-    default:
-        return 0;
-    }
+/* Row i of a batch into its place. */
+static void write_row(const emb_job *job, const emb_result *result, int64_t i) {
+    const int64_t dim = job->pooling.dim;
+    const size_t bytes = emb_output_row_bytes(job->output, dim);
+    unsigned char *row = (unsigned char *)job->out + result->texts[i].index * bytes;
+    if (result->rows != NULL)
+        memcpy(row, result->rows + (size_t)i * bytes, bytes);
+    else if (job->output == EMBED_F32)
+        memcpy(row, result->vectors + i * result->stride, bytes);
+    else
+        emb_quantize_row(result->vectors + i * result->stride, dim, job->output, job->ranges, row);
 }
 
 static void write_rows(const emb_job *job, const emb_result *result) {
-    const int64_t dim = job->pooling.dim;
-    const size_t row_bytes =
-        (size_t)emb_encode_row_len(job->output, dim) * emb_encode_element_bytes(job->output);
     for (int64_t i = 0; i < result->n_texts; i++) {
         const emb_slot_text *text = &result->texts[i];
-        unsigned char *row = (unsigned char *)job->out + text->index * row_bytes;
-        const float *vector = result->vectors + i * result->stride;
-        if (job->output == EMBED_F32)
-            memcpy(row, vector, row_bytes);
-        else
-            emb_quantize_row(vector, dim, job->output, job->ranges, row);
+        write_row(job, result, i);
         if (job->reports != NULL)
             job->reports[text->index] = (embed_text_report){text->tokens, text->truncated};
     }
@@ -165,7 +151,7 @@ fail:
 
 embed_status emb_encode_run(embed_context *ctx, const emb_job *job) {
     embed_status st = EMBED_OK;
-    EMB_TRY(ctx->runner->begin(ctx));
+    EMB_TRY(ctx->runner->begin(ctx, job));
     EMB_TRY(run_batches(ctx, job));
 fail:
     return end_call(ctx, st);
@@ -188,7 +174,7 @@ fail:
 embed_status emb_encode_states(embed_context *ctx, const float **states) {
     embed_status st = EMBED_OK;
     emb_slot *slot;
-    EMB_TRY(ctx->runner->begin(ctx));
+    EMB_TRY(ctx->runner->begin(ctx, NULL));
     emb_stage_submit(ctx->stage);
     EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
     EMB_TRY(ctx->runner->reserve(ctx, slot->batch.tokens));

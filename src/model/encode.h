@@ -21,11 +21,6 @@ typedef struct emb_job {
     void *out;
 } emb_job;
 
-/* Output elements per text: dim, or bytes of packed bits. */
-int64_t emb_encode_row_len(int32_t output, int64_t dim);
-/* Bytes of one element of an output type, 0 if it is none. */
-size_t emb_encode_element_bytes(int32_t output);
-
 embed_status emb_encode_run(embed_context *ctx, const emb_job *job);
 
 /* job->texts[0] as a batch of one, and its way through the encoder: the two halves of per-token

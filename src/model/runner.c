@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/device_forward.h"
+#include "model/encode.h"
 
 static size_t experts(const embed_context *ctx) {
     return (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
@@ -10,8 +11,9 @@ static size_t experts(const embed_context *ctx) {
 
 /* ---- the CPU: a batch is through when submit returns */
 
-static embed_status cpu_begin(embed_context *ctx) {
+static embed_status cpu_begin(embed_context *ctx, const emb_job *job) {
     emb_expert_counts *c = &ctx->forward.counts;
+    (void)job;
     for (size_t i = 0; c->tokens != NULL && i < experts(ctx); i++) {
         c->tokens[i] = 0;
         c->gate_sum[i] = 0;
@@ -28,6 +30,7 @@ static embed_status cpu_submit(embed_context *ctx, const emb_slot *slot,
                                const emb_pooling_options *options) {
     embed_status st = EMBED_OK;
     emb_result *r = &ctx->result;
+    r->rows = NULL;
     r->texts = slot->texts;
     r->n_texts = slot->batch.texts;
     r->tokens = slot->batch.tokens;
@@ -64,9 +67,13 @@ const emb_runner emb_runner_cpu = {
 
 /* ---- a device */
 
-static embed_status device_begin(embed_context *ctx) {
-    (void)cpu_begin(ctx);
-    return emb_device_forward_begin(ctx->device);
+static embed_status device_begin(embed_context *ctx, const emb_job *job) {
+    (void)cpu_begin(ctx, job);
+    if (job == NULL)
+        return emb_device_forward_begin(ctx->device, NULL);
+    const emb_device_output output = {
+        .type = job->output, .dim = job->pooling.dim, .ranges = job->ranges};
+    return emb_device_forward_begin(ctx->device, &output);
 }
 
 static embed_status device_end(embed_context *ctx) {
@@ -87,11 +94,8 @@ static embed_status device_collect(embed_context *ctx, emb_result *result) {
     const emb_device_set *set;
     const embed_status st = emb_device_forward_collect(ctx->device, &set);
     if (st == EMBED_OK)
-        *result = (emb_result){.texts = set->texts,
-                               .n_texts = set->n_texts,
-                               .tokens = set->tokens,
-                               .vectors = (const float *)(const void *)set->out,
-                               .stride = set->dim};
+        *result = (emb_result){
+            .texts = set->texts, .n_texts = set->n_texts, .tokens = set->tokens, .rows = set->out};
     return st;
 }
 

@@ -7,11 +7,14 @@
 #include "model/context.h"
 #include "model/pooling.h"
 
+struct emb_job;
+
 typedef struct emb_runner {
     int32_t depth; /* batches that may be under way */
     int32_t reserved;
-    /* Around each call: statistics of the experts start at zero, and are read. */
-    embed_status (*begin)(embed_context *ctx);
+    /* Around each call: statistics of the experts start at zero, and are read; what becomes of
+     * vectors. job NULL: a call for states. */
+    embed_status (*begin)(embed_context *ctx, const struct emb_job *job);
     embed_status (*end)(embed_context *ctx);
     /* Room for a batch of `tokens`; nothing is under way. */
     embed_status (*reserve)(embed_context *ctx, int64_t tokens);

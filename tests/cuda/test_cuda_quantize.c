@@ -105,6 +105,45 @@ static void zero_vectors_stay_zero_and_rows_may_stay_in_place(void **state) {
     cuda_case_end();
 }
 
+/* Rows of a batch go to the places of their texts; those of other texts stay as they are. */
+static void rows_go_where_the_index_says(void **state) {
+    enum { ROWS = 3, PLACES = 7, DIM = 20 };
+    const uint64_t index[ROWS] = {5, 0, 3};
+    uint64_t seed = 11;
+    float *x = cuda_normals(&seed, ROWS * DIM, 1.0, EMBED_F32, NULL);
+    float *ranges = cuda_output(2 * DIM * sizeof *ranges);
+    unsigned char want[DIM * sizeof(float)];
+    (void)state;
+    for (int i = 0; i < 2 * DIM; i++)
+        ranges[i] = i < DIM ? -1.0f : 1.0f;
+    for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
+        const size_t bytes = row_bytes(outputs[o], DIM);
+        unsigned char *out = cuda_output(PLACES * bytes);
+        memset(out, 0xa5, PLACES * bytes);
+        cuda_worked("quantize", emb_cuda_quantize(cuda_exec(), &(emb_cuda_quantize_args){
+                                                                   .x = x,
+                                                                   .ranges = ranges,
+                                                                   .out = out,
+                                                                   .index = index,
+                                                                   .rows = ROWS,
+                                                                   .dim = DIM,
+                                                                   .ldx = DIM,
+                                                                   .out_stride = (int64_t)bytes,
+                                                                   .output = outputs[o]}));
+        for (size_t r = 0; r < ROWS; r++) {
+            memcpy(want, x + r * DIM, bytes);
+            if (outputs[o] != EMBED_F32)
+                emb_quantize_row(x + r * DIM, DIM, outputs[o], ranges, want);
+            cuda_same("a row in its place", want, out + index[r] * bytes, bytes);
+        }
+        memset(want, 0xa5, bytes);
+        for (size_t i = 0; i < PLACES; i++)
+            if (i != 5 && i != 0 && i != 3)
+                cuda_same("a place of no row", want, out + i * bytes, bytes);
+    }
+    cuda_case_end();
+}
+
 static void limits_are_refused(void **state) {
     emb_cuda_quantize_args a = {.rows = 1, .dim = 8, .output = EMBED_BF16};
     (void)state;
@@ -120,6 +159,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_have_the_bits_of_the_cpu),
         cmocka_unit_test(zero_vectors_stay_zero_and_rows_may_stay_in_place),
+        cmocka_unit_test(rows_go_where_the_index_says),
         cmocka_unit_test(limits_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
