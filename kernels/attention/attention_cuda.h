@@ -5,7 +5,8 @@
  *
  * qkv   [T, 3*H*hd] dtype: q heads, then k heads, then v heads
  * offsets [texts + 1] int32: first token of each text, offsets[texts] = tokens there are; texts may
- *       be empty, so that a captured graph serves batches with fewer texts
+ *       be empty. count: int32 on the device, the texts there are, or NULL: `texts`, so that a
+ *       captured graph serves batches with fewer texts and tokens
  * cos, sin [max length, rotary_dim/2] f32 or NULL; position = index within the text
  * out   [T, H*hd] dtype, must not alias qkv
  * f16, bf16 with hd 32, 64 or 128: mma.sync; q and k are rounded to dtype after rotation, weights
@@ -32,8 +33,8 @@ typedef struct emb_cuda_attention_args {
     void *out;
     const int32_t *offsets;
     const float *cos, *sin;
-    int64_t tokens; /* the most there can be */
-    int64_t texts;
+    const int32_t *count;
+    int64_t tokens, texts; /* the most there can be */
     int32_t heads, head_dim, rotary_dim, dtype;
     float scale;
     int32_t reserved;

@@ -24,6 +24,8 @@ __device__ inline emb_attention_span emb_attention_find(const emb_cuda_attention
                                                         int height) {
     const int64_t tile = blockIdx.x;
     int64_t low = 0, high = a.texts; /* text `low` starts at or before the tile, `high` after it */
+    if (a.count != NULL && *a.count < high)
+        high = *a.count > 0 ? *a.count : 1;
     while (high - low > 1) {
         const int64_t middle = (low + high) / 2;
         if (a.offsets[middle] / height + middle <= tile)

@@ -6,19 +6,22 @@ namespace {
 
 struct layernorm {
     typedef emb_cuda_layernorm_args args;
-    typedef int64_t row;
+    struct row {
+        int64_t t, x; /* of r, of x */
+    };
     static const char *name() {
         return "layernorm";
     }
-    __device__ static row begin(const args &, int64_t t) {
-        return t;
+    __device__ static row begin(const args &a, int64_t t) {
+        const row r = {t, a.x_rows != NULL ? a.x_rows[t] : t};
+        return r;
     }
     template <class S>
-    __device__ static void load(const args &a, row t, int lane, typename S::row &v) {
+    __device__ static void load(const args &a, const row &row, int lane, typename S::row &v) {
         typedef const typename S::T *from;
-        emb_row_get<S>((from)a.x + t * a.dim, (int)a.dim, lane, v);
+        emb_row_get<S>((from)a.x + row.x * a.dim, (int)a.dim, lane, v);
         if (a.r != NULL)
-            emb_row_add<S>((from)a.r + t * a.dim, (int)a.dim, lane, v);
+            emb_row_add<S>((from)a.r + row.t * a.dim, (int)a.dim, lane, v);
     }
     template <class S>
     __device__ static void finish(const args &a, int64_t t, int lane, typename S::row &v,

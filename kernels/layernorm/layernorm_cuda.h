@@ -2,7 +2,8 @@
  * and before MoE layers the router's logits[t,e] = y[t,:] . router[e,:] + router_bias[e]
  * (Ba et al. 2016, arXiv:1607.06450, eq. 3; biased variance, eps inside the root)
  *
- * x, r, y [T,D] dtype; r NULL: none; y may be x or r. gamma, beta [D] f32; gamma NULL: no norm, y =
+ * x, r, y [T,D] dtype; r NULL: none; y may be x or r. x_rows [T] int32, or NULL: x[x_rows[t],:]
+ * stands in the place of x[t,:], and y may not be x. gamma, beta [D] f32; gamma NULL: no norm, y =
  * s; beta may be NULL. router [E,D] f32, router_bias [E] f32 or NULL, logits [T,E] f32; router
  * NULL: none. Logits are of y as stored, so that router and experts see the same values.
  * bytes  3*T*D*elt + 8*D (+ 4*T*E)   flops ~8*T*D (+ 2*T*D*E)
@@ -23,7 +24,7 @@ typedef struct emb_cuda_layernorm_args {
     const float *gamma, *beta;
     const float *router, *router_bias;
     float *logits;
-    const int32_t *count;
+    const int32_t *count, *x_rows;
     int64_t tokens, dim;
     int32_t dtype, experts;
     float eps;

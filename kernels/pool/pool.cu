@@ -71,14 +71,21 @@ __global__ void __launch_bounds__(THREADS, 2) pool(const __grid_constant__ param
     const int64_t mine = block + threadIdx.x, at = block + threadIdx.x % EMB_WARP * 8;
     const int n = at >= p.a.dim ? 0 : p.a.dim - at < 8 ? (int)(p.a.dim - at) : 8;
     const int modes = p.a.modes;
+    if (p.a.count != NULL && text >= *p.a.count)
+        return;
     span s = {p.a.offsets[text], p.a.skip != NULL ? p.a.skip[text] : 0, 0};
     s.end = (int)(p.a.offsets[text + 1] - s.start);
     if (s.first >= s.end)
         return;
     const double tokens = (double)(s.end - s.first);
     float *out = p.a.out + text * p.a.ldo + mine;
-    const T *const x = (const T *)p.a.x + s.start * p.a.dim + mine;
     const int there = mine < p.a.dim;
+    if (p.a.gathered) {
+        if (there)
+            *out = emb_to_float(((const T *)p.a.x)[text * p.a.dim + mine]);
+        return;
+    }
+    const T *const x = (const T *)p.a.x + s.start * p.a.dim + mine;
     if (modes & EMBED_POOL_CLS) {
         if (there)
             *out = emb_to_float(x[s.first * p.a.dim]);
@@ -132,7 +139,8 @@ extern "C" embed_status emb_cuda_pool(emb_cuda_exec *exec, const emb_cuda_pool_a
     const emb_cuda_pool_args &a = *args;
     const params p = {a, (uintptr_t)a.x % 16 == 0 && a.dim % 8 == 0, 0};
     if (a.texts < 0 || a.texts > INT32_MAX || a.dim < 1 || a.dim > INT32_MAX || a.modes < 1 ||
-        a.modes >= 2 * EMBED_POOL_LAST)
+        a.modes >= 2 * EMBED_POOL_LAST ||
+        (a.gathered && a.modes != EMBED_POOL_CLS && a.modes != EMBED_POOL_LAST))
         return emb_cuda_refuse(exec, "pool: shape or modes");
     switch (a.dtype) {
     case EMBED_F32:
