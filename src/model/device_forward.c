@@ -11,7 +11,6 @@ static const char *const op_names[EMB_OPS] = {
 /* ------------------------------------------------------------------------------------- memory */
 
 static void set_free(emb_device_forward *f, emb_device_set *s) {
-    emb_graph_free(s->graph);
     emb_event_free(s->arrived);
     emb_device_rows_clear(&s->rows, f->device);
     emb_event_free(s->finished);
@@ -52,6 +51,7 @@ embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens) {
     EMB_TRY(emb_arena_create(&arena, f->device, plan.regions, EMB_AT_REGIONS));
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
         EMB_TRY(set_create(f, &sets[i], &plan));
+    emb_graphs_clear(&f->graphs); /* they know the old addresses */
     emb_arena_free(&f->arena);
     f->arena = arena;
     for (int i = 0; i < EMB_DEVICE_SETS; i++) {
@@ -92,6 +92,7 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
     f->env = model->base;
     f->model = model;
     f->weights = &home->weights;
+    f->graphs_mode = EMB_GRAPHS_ON;
     EMB_TRY(emb_device_open(&f->device, &f->env, home->backend, home->index));
     for (int i = 0; i < EMB_OPS; i++)
         EMB_TRY(emb_op_find(f->device, op_names[i], &f->ops[i]));
@@ -128,10 +129,6 @@ void emb_device_forward_drop(emb_device_forward *f) {
     f->unsettled = 1;
     (void)settle(f); /* if that fails, the next call tries again before it does anything */
     f->first = f->pending = 0;
-    for (int i = 0; i < EMB_DEVICE_SETS; i++) {
-        emb_graph_free(f->sets[i].graph);
-        f->sets[i].graph = NULL;
-    }
 }
 
 void emb_device_forward_free(emb_device_forward *f) {
@@ -144,6 +141,7 @@ void emb_device_forward_free(emb_device_forward *f) {
         emb_stream_free(f->copy_in); /* first: what is left on them uses all the rest */
         emb_stream_free(f->main);
         emb_stream_free(f->copy_out);
+        emb_graphs_clear(&f->graphs);
         for (int i = 0; i < EMB_DEVICE_SETS; i++)
             set_free(f, &f->sets[i]);
         emb_arena_free(&f->arena);
@@ -165,32 +163,48 @@ uint64_t emb_device_forward_bytes(const emb_device_forward *f) {
 
 /* ------------------------------------------------------------------------------------ a batch */
 
+/* The token of a text that CLS or the last takes; one of the batch in any case, also of a text of
+ * which nothing is left. */
+static int32_t pooled_token(const emb_device_forward *f, const emb_batch *b, int64_t text,
+                            int32_t skip) {
+    const int32_t end = b->offsets[text + 1];
+    const int cls = f->model->config.pipeline.pooling_order[0] == EMBED_POOL_CLS;
+    const int32_t at = cls && skip < end - b->offsets[text] ? b->offsets[text] + skip : end - 1;
+    return at > 0 ? at : 0;
+}
+
 /* What the kernels read, in pinned memory. */
 static void pack(const emb_device_forward *f, emb_device_set *s, const emb_slot *slot,
                  const emb_pooling_options *o) {
     const emb_batch *b = &slot->batch;
-    const emb_device_plan *p = &f->plan;
-    int32_t *skip = (void *)(s->in + p->at_skip);
+    int32_t *header = (void *)(s->in + s->at.header), *skip = (void *)(s->in + s->at.skip);
+    int32_t *last = (void *)(s->in + s->at.last), longest = 0;
     const size_t tokens = (size_t)b->tokens * sizeof(int32_t);
-    memcpy(s->in + p->at_offsets, b->offsets, (size_t)(b->texts + 1) * sizeof(int32_t));
-    memcpy(s->in + p->at_ids, b->ids, tokens);
-    memcpy(s->in + p->at_positions, b->positions, tokens);
-    emb_device_output_pack(f, s, slot);
+    memcpy(s->in + s->at.offsets, b->offsets, (size_t)(b->texts + 1) * sizeof(int32_t));
+    memcpy(s->in + s->at.ids, b->ids, tokens);
+    memcpy(s->in + s->at.positions, b->positions, tokens);
+    emb_device_output_pack(s, slot);
     memcpy(s->texts, slot->texts, (size_t)b->texts * sizeof *s->texts);
     s->n_texts = b->texts;
     s->tokens = b->tokens;
     s->pooling = *o;
     s->dim = o->dim;
     s->with_skip = o->skip > 0;
-    for (int64_t i = 0; s->with_skip && i < b->texts; i++)
+    for (int64_t i = 0; i < b->texts; i++) {
+        const int32_t length = b->offsets[i + 1] - b->offsets[i];
+        longest = length > longest ? length : longest;
         skip[i] = o->skip;
+        last[i] = pooled_token(f, b, i, o->skip);
+    }
+    header[EMB_HEADER_TOKENS] = (int32_t)b->tokens;
+    header[EMB_HEADER_TEXTS] = (int32_t)b->texts;
+    header[EMB_HEADER_LONGEST] = longest;
 }
 
 /* Enqueue the copies of a packed set; the main stream waits for them. */
 static embed_status send(emb_device_forward *f, emb_device_set *s) {
     embed_status st = EMBED_OK;
-    EMB_TRY(emb_copy_in(f->copy_in, s->in_at, s->in,
-                        s->has_rows ? f->plan.in_bytes : f->plan.at_pointers));
+    EMB_TRY(emb_copy_in(f->copy_in, s->in_at, s->in, s->has_rows ? s->at.bytes : s->at.pointers));
     EMB_TRY(emb_event_record(s->arrived, f->copy_in));
     EMB_TRY(emb_stream_wait(f->main, s->arrived));
     EMB_TRY(emb_device_rows_send(&s->rows, f->copy_in, f->main));
@@ -198,16 +212,30 @@ fail:
     return st;
 }
 
+/* What launches are made for: the batch itself, or its bucket as far as there is room. */
+static void shape(const emb_device_forward *f, emb_device_set *s, const emb_batch *b, int buckets) {
+    const int64_t bucket = buckets ? emb_bucket_tokens(b->tokens) : 0;
+    int64_t tokens = b->tokens, texts = b->texts;
+    s->counted = bucket > 0;
+    if (s->counted) {
+        const int64_t more = emb_bucket_texts(b->texts);
+        tokens = bucket < f->plan.tokens ? bucket : f->plan.tokens;
+        texts = more < f->plan.texts ? more : f->plan.texts;
+    }
+    s->at = emb_device_layout_make(tokens, texts);
+}
+
 static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slot *slot,
-                         const emb_pooling_options *o) {
+                         const emb_pooling_options *o, int buckets) {
     embed_status st = EMBED_OK;
     const emb_batch *b = &slot->batch;
-    const emb_device_row_places places = {(void *)(s->in + f->plan.at_pointers),
-                                          (void *)(s->in + f->plan.at_scales)};
     if (b->tokens > f->plan.tokens || b->texts > f->plan.texts)
         return emb_fail(EMBED_ERR_INTERNAL,
                         "device batch: expected at most %lld tokens, found %lld",
                         (long long)f->plan.tokens, (long long)b->tokens);
+    shape(f, s, b, buckets);
+    const emb_device_row_places places = {(void *)(s->in + s->at.pointers),
+                                          (void *)(s->in + s->at.scales)};
     pack(f, s, slot, o);
     EMB_TRY(emb_device_rows_pack(&s->rows, f->device, slot, f->model->config.encoder.hidden,
                                  f->plan.tokens, &places));
@@ -219,30 +247,69 @@ fail:
     return st;
 }
 
-static embed_status launch(emb_device_forward *f, const emb_device_set *s) {
-    const embed_status st = emb_device_layers_run(f, s);
-    return st != EMBED_OK ? st : emb_device_layers_pool(f, s);
+/* ----------------------------------------------------------------------------------- launching */
+
+static emb_graph_key key_of(const emb_device_forward *f, const emb_device_set *s) {
+    return (emb_graph_key){.set = (int32_t)(s - f->sets),
+                           .tokens = (int32_t)s->at.tokens,
+                           .texts = (int32_t)s->at.texts,
+                           .rows = s->has_rows ? 1 + s->add_rows : 0,
+                           .rows_dtype = s->has_rows ? s->rows_dtype : 0,
+                           .skip = s->with_skip};
 }
 
-/* The same from a graph. A capture that has begun is ended in any case; its own failure is told
- * before that of ending it. */
-static embed_status launch_captured(emb_device_forward *f, emb_device_set *s) {
-    emb_graph *graph = NULL;
-    embed_status st = emb_capture_begin(f->main), ended;
+/* A capture that has begun is ended in any case; its own failure is told before that of ending it.
+ */
+static embed_status capture(emb_device_forward *f, const emb_device_set *s, emb_graph **graph) {
+    embed_status st = emb_capture_begin(f->main);
+    *graph = NULL;
     if (st != EMBED_OK)
         return st;
-    st = launch(f, s);
+    st = emb_device_layers_embed(f, s);
     if (st != EMBED_OK) {
         char message[512];
         (void)snprintf(message, sizeof message, "%s",
                        emb_fail_message() + strlen(embed_status_name(st)) + 2);
-        (void)emb_capture_end(f->main, &graph, NULL);
-        emb_graph_free(graph);
+        (void)emb_capture_end(f->main, graph, NULL);
+        emb_graph_free(*graph);
+        *graph = NULL;
         return emb_fail(st, "%s", message);
     }
-    ended = emb_capture_end(f->main, &graph, &f->captured);
-    s->graph = graph;
-    return ended != EMBED_OK ? ended : emb_graph_launch(graph, f->main);
+    return emb_capture_end(f->main, graph, &f->graphs.info);
+}
+
+/* One by one, from a graph, or captured and then from the graph: the same kernels with the same
+ * arguments. A capture has run nothing, so where one fails on a device that goes on to work, the
+ * batch is launched; after EMB_GRAPH_FAILURES of these no more are tried. */
+static embed_status launch(emb_device_forward *f, const emb_device_set *s) {
+    embed_status st = EMBED_OK;
+    emb_graphs *g = &f->graphs;
+    int warm;
+    if (!s->counted)
+        return emb_device_layers_embed(f, s);
+    const emb_graph_key key = key_of(f, s);
+    emb_graph_entry *e = emb_graphs_find(g, &key, &warm);
+    if (e->graph != NULL) {
+        g->replayed++;
+        return emb_graph_launch(e->graph, f->main);
+    }
+    if ((warm || f->graphs_mode == EMB_GRAPHS_AT_ONCE) && g->failures < EMB_GRAPH_FAILURES) {
+        st = capture(f, s, &e->graph);
+        if (st == EMBED_OK) {
+            g->captured++;
+            return emb_graph_launch(e->graph, f->main);
+        }
+        if (!emb_device_alive(f->device))
+            return st;
+        g->failures++;
+        emb_log(&f->env, EMBED_LOG_WARN, "%s; the batch runs without a graph", emb_fail_message());
+    }
+    g->plain++;
+    return emb_device_layers_embed(f, s);
+}
+
+static emb_device_set *next_set(emb_device_forward *f) {
+    return &f->sets[(f->first + f->pending) % EMB_DEVICE_SETS];
 }
 
 embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_output *output) {
@@ -250,6 +317,8 @@ embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_ou
     EMB_TRY(emb_device_check(f->device));
     if (f->unsettled)
         EMB_TRY(settle(f));
+    if (f->pending == 0)
+        f->first = 0; /* calls of one batch always find the same graph */
     if (f->plan.count_bytes > 0)
         EMB_TRY(emb_set_device(f->main, f->counts, 0, f->plan.count_bytes));
     EMB_TRY(emb_device_output_begin(f, output));
@@ -259,8 +328,8 @@ fail:
 
 embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slot,
                                       const emb_pooling_options *o, emb_device_set **set) {
-    *set = &f->sets[(f->first + f->pending) % EMB_DEVICE_SETS];
-    return fill(f, *set, slot, o);
+    *set = next_set(f);
+    return fill(f, *set, slot, o, 0);
 }
 
 embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *s) {
@@ -274,9 +343,9 @@ fail:
 embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
                                        const emb_pooling_options *o) {
     embed_status st = EMBED_OK;
-    emb_device_set *s;
-    EMB_TRY(emb_device_forward_stage(f, slot, o, &s));
-    EMB_TRY(f->capture ? launch_captured(f, s) : launch(f, s));
+    emb_device_set *s = next_set(f);
+    EMB_TRY(fill(f, s, slot, o, f->graphs_mode != EMB_GRAPHS_OFF));
+    EMB_TRY(launch(f, s));
     EMB_TRY(emb_device_forward_return(f, s));
 fail:
     return st;
@@ -286,8 +355,6 @@ embed_status emb_device_forward_collect(emb_device_forward *f, const emb_device_
     embed_status st = EMBED_OK;
     emb_device_set *s = &f->sets[f->first];
     EMB_TRY(emb_event_sync(s->back));
-    emb_graph_free(s->graph);
-    s->graph = NULL;
     f->first = (f->first + 1) % EMB_DEVICE_SETS;
     f->pending--;
     *set = s;
@@ -319,7 +386,7 @@ embed_status emb_device_forward_states(emb_device_forward *f, const emb_slot *sl
         EMB_TRY(emb_device_host_alloc(f->device, n * sizeof(float), (void **)&f->states));
         f->states_tokens = slot->batch.tokens;
     }
-    EMB_TRY(fill(f, s, slot, &none));
+    EMB_TRY(fill(f, s, slot, &none, 0));
     EMB_TRY(emb_device_layers_run(f, s));
     EMB_TRY(emb_copy_out(f->main, f->states, emb_arena_at(&f->arena, EMB_AT_X),
                          n * emb_dtype_bytes(dtype)));

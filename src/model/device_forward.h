@@ -11,6 +11,7 @@
 
 #include "device/arena.h"
 #include "model/batch_slot.h"
+#include "model/device_graphs.h"
 #include "model/device_home.h"
 #include "model/device_output.h"
 #include "model/device_products.h"
@@ -22,6 +23,7 @@
 /* Regions of the arena; src/device/README.md says what they hold. */
 typedef enum emb_device_region {
     EMB_AT_X,
+    EMB_AT_LAST, /* x of the pooled tokens only */
     EMB_AT_QKV,
     EMB_AT_HEADS,
     EMB_AT_UPDATE, /* of attention */
@@ -51,18 +53,34 @@ typedef enum emb_device_op {
     EMB_OPS
 } emb_device_op;
 
+/* What the header of a batch says, int32 each; kernels take the address of one as `count`. */
+enum { EMB_HEADER_TOKENS, EMB_HEADER_TEXTS, EMB_HEADER_LONGEST, EMB_HEADER_WORDS = 8 };
+
+/* Byte offsets of what one copy brings in, for batches of up to `tokens` and `texts`: int32 header,
+ * offsets [texts + 1], skip [texts], the pooled token of each text [texts] (where CLS or the last
+ * is), uint64 place of each text in the call [texts], ids [tokens], positions [tokens]; and, copied
+ * with a table only, uint64 row addresses [tokens] and their factors f32 [tokens]. */
+typedef struct emb_device_layout {
+    int64_t tokens, texts;
+    size_t header, offsets, skip, last, index, ids, positions, pointers, scales, bytes;
+} emb_device_layout;
+
+emb_device_layout emb_device_layout_make(int64_t tokens, int64_t texts);
+
 /* Bytes of everything for batches of `tokens`, known before anything runs. */
 typedef struct emb_device_plan {
     int64_t tokens, texts, width; /* capacity; widest vector */
     emb_arena_region regions[EMB_AT_REGIONS];
     size_t arena_bytes; /* without guards */
-    /* One copy in: these arrays, of the capacity, in this order. */
-    size_t at_offsets, at_skip, at_index, at_ids, at_positions, at_pointers, at_scales, in_bytes;
+    size_t in_bytes;    /* of the layout */
     size_t out_bytes;
     size_t count_bytes;                  /* expert statistics */
     uint64_t device_bytes, pinned_bytes; /* in all, without rows */
 } emb_device_plan;
 
+/* 1: pooling reads one token of each text, so that behind the last attention the others need not be
+ * computed. */
+int emb_device_plan_one_token(const embed_model *model);
 /* The largest batch that the operations take. */
 int64_t emb_device_plan_most_tokens(const embed_model *model);
 /* Errors  _UNSUPPORTED: beyond the limits of an operation; _NOMEM */
@@ -75,14 +93,24 @@ typedef struct emb_device_set {
     emb_dptr in_at, out_at;
     emb_device_rows rows; /* n-gram rows */
     emb_event *arrived, *finished, *back;
-    emb_graph *graph;     /* replayed for this batch */
     emb_slot_text *texts; /* [plan.texts] */
     int64_t n_texts, tokens;
+    /* What launches are made for: the batch itself or, with `counted`, its bucket, and kernels read
+     * from the header how much of it is there. */
+    emb_device_layout at;
+    int32_t counted;
     int32_t dim, with_skip;
     /* Of the table: the same for all batches with it, so that they can be part of a graph's key. */
     int32_t has_rows, add_rows, rows_dtype;
     emb_pooling_options pooling;
 } emb_device_set;
+
+/* emb_device_forward.graphs_mode */
+enum {
+    EMB_GRAPHS_OFF,    /* every batch is launched operation by operation, as it is */
+    EMB_GRAPHS_ON,     /* buckets; from a bucket's second batch on a graph */
+    EMB_GRAPHS_AT_ONCE /* from the first (where nothing is loaded at a first launch) */
+};
 
 typedef struct emb_device_forward {
     emb_env env;
@@ -95,10 +123,10 @@ typedef struct emb_device_forward {
     emb_device_plan plan;
     emb_arena arena;
     emb_device_set sets[EMB_DEVICE_SETS];
-    int32_t first, pending;   /* under way: sets[first] and the next */
-    int32_t unsettled;        /* 1: a failed call may have left work that runs */
-    int32_t capture;          /* 1: each batch is captured into a graph, which is then launched */
-    emb_graph_info captured;  /* of the last one */
+    int32_t first, pending; /* under way: sets[first] and the next */
+    int32_t unsettled;      /* 1: a failed call may have left work that runs */
+    int32_t graphs_mode;
+    emb_graphs graphs;
     emb_dptr counts;          /* [moe_layers, experts] u64, then f64 */
     void *counts_host;        /* pinned */
     emb_device_output output; /* of the call */
@@ -127,7 +155,7 @@ embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_ou
 embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *slot,
                                        const emb_pooling_options *options);
 /* The same in two halves, between which the caller enqueues the layers: *set is on its way to the
- * device; its vectors are on their way back. */
+ * device, with launches made for it as it is; its vectors are on their way back. */
 embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slot,
                                       const emb_pooling_options *options, emb_device_set **set);
 embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *set);
@@ -145,16 +173,18 @@ uint64_t emb_device_forward_bytes(const emb_device_forward *f);
 /* Waits for what is under way and forgets it. */
 void emb_device_forward_drop(emb_device_forward *f);
 
-/* device_layers.c: enqueue the kernels of a batch on the main stream, up to the hidden states; and
- * from there to the vectors in the arena. Nothing but kernels and sets, so that it can be captured.
- */
+/* device_layers.c: enqueue the kernels of a batch on the main stream. Nothing but kernels and sets,
+ * so that it can be captured. All of it, up to the vectors in the arena: */
+embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set *set);
+/* Up to the hidden states of all tokens in EMB_AT_X, and from there to the vectors. */
 embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set);
-/* Its parts: the lookup; then of each layer attention with its norm, which in a layer of experts
- * makes the router's logits, and what follows, where `moe` numbers the layers of experts. */
+embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set);
+/* The parts of _run: the lookup; then of each layer attention with its norm, which in a layer of
+ * experts makes the router's logits, and what follows, where `moe` numbers the layers of experts.
+ */
 embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_set *set);
 embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *set, int32_t layer);
 embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,
                                     int32_t moe);
-embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set);
 
 #endif

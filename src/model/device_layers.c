@@ -27,8 +27,28 @@ static embed_status begin(const emb_device_forward *f, emb_device_region i) {
     return emb_arena_begin(&f->arena, f->main, i);
 }
 
-/* One of the products that all tokens take part in. */
-static embed_status product(emb_device_forward *f, const emb_device_set *set, emb_dense which,
+/* The rows that a part of the pass works on: those of all tokens or, behind the last attention, of
+ * the pooled ones. */
+struct span {
+    emb_device_region x;  /* their hidden states */
+    int64_t rows;         /* that launches are made for */
+    const int32_t *count; /* on the device: how many there are; NULL: all */
+};
+
+static const int32_t *header(const emb_device_set *set, size_t word) {
+    return set->counted ? input(set, set->at.header + word * sizeof(int32_t)) : NULL;
+}
+
+static struct span all_tokens(const emb_device_set *set) {
+    return (struct span){EMB_AT_X, set->at.tokens, header(set, EMB_HEADER_TOKENS)};
+}
+
+static struct span all_texts(const emb_device_set *set, emb_device_region x) {
+    return (struct span){x, set->at.texts, header(set, EMB_HEADER_TEXTS)};
+}
+
+/* One of the products with a choice of ways, of the span's rows. */
+static embed_status product(emb_device_forward *f, const struct span *s, emb_dense which,
                             const void *x, emb_dptr w, emb_dptr bias, void *y) {
     const emb_dense_args args = {
         .x = x,
@@ -36,9 +56,15 @@ static embed_status product(emb_device_forward *f, const emb_device_set *set, em
         .y = y,
         .w = w,
         .bias = bias,
-        .m = set->tokens,
+        .count = s->count,
+        .m = s->rows,
     };
     return emb_device_products_run(&f->products, f->main, which, &args);
+}
+
+/* Any other one. */
+static embed_status own_product(const emb_device_forward *f, emb_cuda_gemm_args args) {
+    return emb_device_products_own(&f->products, f->main, args);
 }
 
 embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_set *set) {
@@ -46,17 +72,18 @@ embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_se
     const emb_device_weights *w = f->weights;
     const emb_encoder_config *c = &f->model->config.encoder;
     const emb_cuda_embed_lookup_args args = {
-        .ids = input(set, f->plan.at_ids),
-        .positions = input(set, f->plan.at_positions),
+        .ids = input(set, set->at.ids),
+        .positions = input(set, set->at.positions),
         .word = ptr(w->word),
         .position = ptr(w->position),
         .type = ptr(w->type),
-        .rows = set->has_rows ? input(set, f->plan.at_pointers) : NULL,
-        .row_scales = set->has_rows ? input(set, f->plan.at_scales) : NULL,
+        .rows = set->has_rows ? input(set, set->at.pointers) : NULL,
+        .row_scales = set->has_rows ? input(set, set->at.scales) : NULL,
         .gamma = ptr(w->norm_gamma),
         .beta = ptr(w->norm_beta),
         .y = region(f, EMB_AT_X),
-        .tokens = set->tokens,
+        .count = header(set, EMB_HEADER_TOKENS),
+        .tokens = set->at.tokens,
         .dim = c->hidden,
         .dtype = w->dtype,
         .rows_dtype = set->rows_dtype,
@@ -69,19 +96,21 @@ fail:
     return st;
 }
 
-/* softmax(q k^T / sqrt(head_dim)) v per head, then the output projection, into EMB_AT_UPDATE. */
+/* softmax(q k^T / sqrt(head_dim)) v per head, into EMB_AT_HEADS. */
 static embed_status attention(emb_device_forward *f, const emb_device_set *set,
                               const emb_device_layer *l) {
     embed_status st = EMBED_OK;
+    const struct span all = all_tokens(set);
     const emb_encoder_config *c = &f->model->config.encoder;
     const emb_cuda_attention_args args = {
         .qkv = region(f, EMB_AT_QKV),
         .out = region(f, EMB_AT_HEADS),
-        .offsets = input(set, f->plan.at_offsets),
+        .offsets = input(set, set->at.offsets),
         .cos = ptr(f->weights->cos),
         .sin = ptr(f->weights->sin),
-        .tokens = set->tokens,
-        .texts = set->n_texts,
+        .count = header(set, EMB_HEADER_TEXTS),
+        .tokens = set->at.tokens,
+        .texts = set->at.texts,
         .heads = c->heads,
         .head_dim = c->head_dim,
         .rotary_dim = c->rotary_dim,
@@ -89,82 +118,112 @@ static embed_status attention(emb_device_forward *f, const emb_device_set *set,
         .scale = (float)(1 / sqrt((double)c->head_dim)),
     };
     EMB_TRY(begin(f, EMB_AT_QKV));
-    EMB_TRY(product(f, set, EMB_DENSE_QKV, region(f, EMB_AT_X), l->qkv, l->qkv_bias,
+    EMB_TRY(product(f, &all, EMB_DENSE_QKV, region(f, EMB_AT_X), l->qkv, l->qkv_bias,
                     region(f, EMB_AT_QKV)));
     EMB_TRY(begin(f, EMB_AT_HEADS));
     EMB_TRY(RUN(EMB_OP_ATTENTION, &args));
-    EMB_TRY(begin(f, EMB_AT_UPDATE));
-    EMB_TRY(product(f, set, EMB_DENSE_OUT, region(f, EMB_AT_HEADS), l->out, l->out_bias,
-                    region(f, EMB_AT_UPDATE)));
 fail:
     return st;
 }
 
-/* x = LN(x + r), and the router's logits of x where there is one. */
-static embed_status add_norm(emb_device_forward *f, const emb_device_set *set, void *r,
-                             emb_dptr gamma, emb_dptr beta, emb_dptr router, emb_dptr bias) {
+/* The output projection of the span's rows into EMB_AT_UPDATE; where rows is given, of rows[i] for
+ * each i. */
+static embed_status project(emb_device_forward *f, const struct span *s, const int32_t *rows,
+                            const emb_device_layer *l) {
+    embed_status st = EMBED_OK;
     const emb_encoder_config *c = &f->model->config.encoder;
-    const emb_cuda_layernorm_args args = {
-        .x = region(f, EMB_AT_X),
-        .r = r,
-        .y = region(f, EMB_AT_X),
-        .gamma = ptr(gamma),
-        .beta = ptr(beta),
-        .router = ptr(router),
-        .router_bias = ptr(bias),
-        .logits = router.at != 0 ? region(f, EMB_AT_LOGITS) : NULL,
-        .tokens = set->tokens,
-        .dim = c->hidden,
-        .dtype = f->weights->dtype,
-        .experts = router.at != 0 ? c->experts : 0,
-        .eps = c->eps,
-    };
-    return RUN(EMB_OP_LAYERNORM, &args);
+    void *heads = region(f, EMB_AT_HEADS), *update = region(f, EMB_AT_UPDATE);
+    EMB_TRY(begin(f, EMB_AT_UPDATE));
+    if (rows == NULL)
+        return product(f, s, EMB_DENSE_OUT, heads, l->out, l->out_bias, update);
+    EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = heads,
+                                                .x_rows = rows,
+                                                .w = ptr(l->out),
+                                                .bias = ptr(l->out_bias),
+                                                .y = update,
+                                                .count = s->count,
+                                                .m = s->rows,
+                                                .n = c->hidden,
+                                                .k = c->hidden}));
+fail:
+    return st;
+}
+
+/* Of the span's rows; the caller sets what is read, and the norm and router if there are any. */
+static embed_status norm(emb_device_forward *f, const struct span *s, emb_cuda_layernorm_args a) {
+    embed_status st = EMBED_OK;
+    const emb_encoder_config *c = &f->model->config.encoder;
+    a.y = region(f, s->x);
+    a.count = s->count;
+    a.tokens = s->rows;
+    a.dim = c->hidden;
+    a.dtype = f->weights->dtype;
+    a.eps = c->eps;
+    if (a.router != NULL) {
+        a.experts = c->experts;
+        a.logits = region(f, EMB_AT_LOGITS);
+        EMB_TRY(begin(f, EMB_AT_LOGITS));
+    }
+    EMB_TRY(RUN(EMB_OP_LAYERNORM, &a));
+fail:
+    return st;
+}
+
+/* That of all tokens behind attention. */
+static emb_cuda_layernorm_args first_norm(const emb_device_forward *f, const emb_device_layer *l) {
+    return (emb_cuda_layernorm_args){.x = region(f, EMB_AT_X),
+                                     .r = region(f, EMB_AT_UPDATE),
+                                     .gamma = ptr(l->norm1_gamma),
+                                     .beta = ptr(l->norm1_beta),
+                                     .router = ptr(l->router),
+                                     .router_bias = ptr(l->router_bias)};
 }
 
 /* down(act(up x)), or gated: the up projection is written first, and the gate's product takes it as
- * its factor in place. */
-static embed_status dense_layer(emb_device_forward *f, const emb_device_set *set,
+ * its factor in place. Then x = LN(x + that). */
+static embed_status dense_layer(emb_device_forward *f, const struct span *s,
                                 const emb_device_layer *l) {
     embed_status st = EMBED_OK;
-    void *inner = region(f, EMB_AT_INNER);
+    void *inner = region(f, EMB_AT_INNER), *x = region(f, s->x), *down = region(f, EMB_AT_DOWN);
     EMB_TRY(begin(f, EMB_AT_INNER));
-    EMB_TRY(product(f, set, EMB_DENSE_UP, region(f, EMB_AT_X), l->up, l->up_bias, inner));
+    EMB_TRY(product(f, s, EMB_DENSE_UP, x, l->up, l->up_bias, inner));
     if (l->gate.at != 0)
-        EMB_TRY(product(f, set, EMB_DENSE_GATE, region(f, EMB_AT_X), l->gate, l->gate_bias, inner));
+        EMB_TRY(product(f, s, EMB_DENSE_GATE, x, l->gate, l->gate_bias, inner));
     EMB_TRY(begin(f, EMB_AT_DOWN));
-    EMB_TRY(product(f, set, EMB_DENSE_DOWN, inner, l->down, l->down_bias, region(f, EMB_AT_DOWN)));
-    EMB_TRY(add_norm(f, set, region(f, EMB_AT_DOWN), l->norm2_gamma, l->norm2_beta, (emb_dptr){0},
-                     (emb_dptr){0}));
+    EMB_TRY(product(f, s, EMB_DENSE_DOWN, inner, l->down, l->down_bias, down));
+    EMB_TRY(norm(f, s,
+                 (emb_cuda_layernorm_args){
+                     .x = x, .r = down, .gamma = ptr(l->norm2_gamma), .beta = ptr(l->norm2_beta)}));
 fail:
     return st;
 }
 
-/* Any other one. */
-static embed_status own_product(const emb_device_forward *f, emb_cuda_gemm_args args) {
-    return emb_device_products_own(&f->products, f->main, args);
-}
-
-static embed_status route(emb_device_forward *f, const emb_device_set *set, int32_t moe_layer) {
+/* From the logits of the span's rows; number: of the MoE layer whose statistics they add to, or -1.
+ */
+static embed_status route(emb_device_forward *f, const struct span *s, int32_t number) {
     embed_status st = EMBED_OK;
     const emb_encoder_config *c = &f->model->config.encoder;
-    const size_t all = (size_t)f->model->moe_layers * (size_t)c->experts,
-                 first = (size_t)moe_layer * (size_t)c->experts;
-    const emb_cuda_router_topk_args args = {
+    const size_t all = (size_t)f->model->moe_layers * (size_t)c->experts;
+    emb_cuda_router_topk_args args = {
         .logits = region(f, EMB_AT_LOGITS),
         .gate = region(f, EMB_AT_GATE),
         .expert = region(f, EMB_AT_EXPERT),
         .slot = region(f, EMB_AT_SLOT),
         .rows = region(f, EMB_AT_ROWS),
         .offset = region(f, EMB_AT_OFFSET),
-        .expert_tokens = ptr(emb_dptr_add(f->counts, first * sizeof(uint64_t))),
-        .gate_sum = ptr(emb_dptr_add(f->counts, all * sizeof(uint64_t) + first * sizeof(double))),
         .scratch = region(f, EMB_AT_SCRATCH),
-        .tokens = set->tokens,
+        .count = s->count,
+        .tokens = s->rows,
         .experts = c->experts,
         .top_k = c->top_k,
         .renormalize = c->renormalize,
     };
+    if (number >= 0) {
+        const size_t first = (size_t)number * (size_t)c->experts;
+        args.expert_tokens = ptr(emb_dptr_add(f->counts, first * sizeof(uint64_t)));
+        args.gate_sum =
+            ptr(emb_dptr_add(f->counts, all * sizeof(uint64_t) + first * sizeof(double)));
+    }
     for (int i = EMB_AT_GATE; i <= EMB_AT_SCRATCH; i++)
         EMB_TRY(begin(f, (emb_device_region)i));
     EMB_TRY(RUN(EMB_OP_ROUTER, &args));
@@ -172,30 +231,31 @@ fail:
     return st;
 }
 
-/* The chosen experts of each token and their weighted sum; their sizes stay on the device. */
-static embed_status moe_layer(emb_device_forward *f, const emb_device_set *set,
-                              const emb_device_layer *l, int32_t number) {
+/* The chosen experts of each row and their weighted sum; their sizes stay on the device. Then x =
+ * LN(x + that). */
+static embed_status moe_layer(emb_device_forward *f, const struct span *s,
+                              const emb_device_layer *l) {
     embed_status st = EMBED_OK;
     const emb_encoder_config *c = &f->model->config.encoder;
-    const int64_t pairs = set->tokens * c->top_k;
+    const int64_t pairs = s->rows * c->top_k;
     const emb_cuda_moe_combine_args combine = {
         .o = region(f, EMB_AT_EXPERT_OUT),
-        .x = region(f, EMB_AT_X),
-        .y = region(f, EMB_AT_X),
+        .x = region(f, s->x),
+        .y = region(f, s->x),
         .gate = region(f, EMB_AT_GATE),
         .bias = ptr(l->down_bias),
         .gamma = ptr(l->norm2_gamma),
         .beta = ptr(l->norm2_beta),
         .slot = region(f, EMB_AT_SLOT),
-        .tokens = set->tokens,
+        .count = s->count,
+        .tokens = s->rows,
         .dim = c->hidden,
         .dtype = f->weights->dtype,
         .top_k = c->top_k,
         .eps = c->eps,
     };
-    EMB_TRY(route(f, set, number));
     EMB_TRY(begin(f, EMB_AT_INNER));
-    EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_X),
+    EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, s->x),
                                                 .x_rows = region(f, EMB_AT_ROWS),
                                                 .w = ptr(l->up),
                                                 .y = region(f, EMB_AT_INNER),
@@ -224,55 +284,102 @@ embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *
                                    int32_t layer) {
     embed_status st = EMBED_OK;
     const emb_device_layer *l = &f->weights->layers[layer];
+    const struct span s = all_tokens(set);
     EMB_TRY(attention(f, set, l));
-    if (l->router.at != 0)
-        EMB_TRY(begin(f, EMB_AT_LOGITS));
-    EMB_TRY(add_norm(f, set, region(f, EMB_AT_UPDATE), l->norm1_gamma, l->norm1_beta, l->router,
-                     l->router_bias));
+    EMB_TRY(project(f, &s, NULL, l));
+    EMB_TRY(norm(f, &s, first_norm(f, l)));
 fail:
     return st;
 }
 
 embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,
                                     int32_t moe) {
+    embed_status st = EMBED_OK;
     const emb_device_layer *l = &f->weights->layers[layer];
-    return l->router.at != 0 ? moe_layer(f, set, l, moe) : dense_layer(f, set, l);
+    const struct span s = all_tokens(set);
+    if (l->router.at == 0)
+        return dense_layer(f, &s, l);
+    EMB_TRY(route(f, &s, moe));
+    EMB_TRY(moe_layer(f, &s, l));
+fail:
+    return st;
 }
 
-embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set) {
+/* The last layer where one token of each text is pooled: everything behind attention for that one,
+ * into EMB_AT_LAST, with the bits it has in whole_layer. Experts are counted for all tokens, so
+ * that in a MoE layer the router sees all before the pooled ones are taken out. */
+static embed_status last_layer(emb_device_forward *f, const emb_device_set *set,
+                               const emb_device_layer *l, int32_t moe) {
     embed_status st = EMBED_OK;
-    int32_t moe = 0;
+    const struct span all = all_tokens(set), s = all_texts(set, EMB_AT_LAST);
+    const int32_t *const pooled = input(set, set->at.last);
+    emb_cuda_layernorm_args first = first_norm(f, l);
+    EMB_TRY(attention(f, set, l));
+    if (l->router.at == 0) {
+        first.x_rows = pooled;
+        EMB_TRY(project(f, &s, pooled, l));
+        EMB_TRY(begin(f, s.x));
+        EMB_TRY(norm(f, &s, first));
+        return dense_layer(f, &s, l);
+    }
+    EMB_TRY(project(f, &all, NULL, l));
+    EMB_TRY(norm(f, &all, first));
+    EMB_TRY(route(f, &all, moe));
+    EMB_TRY(begin(f, s.x));
+    EMB_TRY(norm(f, &s,
+                 (emb_cuda_layernorm_args){.x = first.x,
+                                           .x_rows = pooled,
+                                           .router = first.router,
+                                           .router_bias = first.router_bias}));
+    EMB_TRY(route(f, &s, -1));
+    EMB_TRY(moe_layer(f, &s, l));
+fail:
+    return st;
+}
+
+/* The first n layers, all tokens. *moe: how many of them are of experts. */
+static embed_status layers(emb_device_forward *f, const emb_device_set *set, int32_t n,
+                           int32_t *moe) {
+    embed_status st = EMBED_OK;
+    *moe = 0;
     EMB_TRY(emb_device_layers_lookup(f, set));
-    for (int32_t i = 0; i < f->model->config.encoder.layers; i++) {
+    for (int32_t i = 0; i < n; i++) {
         EMB_TRY(emb_device_layers_mix(f, set, i));
-        EMB_TRY(emb_device_layers_feed(f, set, i, moe));
-        moe += f->weights->layers[i].router.at != 0;
+        EMB_TRY(emb_device_layers_feed(f, set, i, *moe));
+        *moe += f->weights->layers[i].router.at != 0;
     }
 fail:
     return st;
 }
 
+embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set) {
+    int32_t moe;
+    return layers(f, set, f->model->config.encoder.layers, &moe);
+}
+
 /* The modes side by side, in the order of the checkpoint. Texts of which nothing is left to pool
  * are zeros. */
-static embed_status pool(emb_device_forward *f, const emb_device_set *set, int64_t width) {
+static embed_status pool(emb_device_forward *f, const emb_device_set *set, emb_device_region x) {
     embed_status st = EMBED_OK;
     const emb_pipeline_config *p = &f->model->config.pipeline;
-    const int64_t hidden = f->model->config.encoder.hidden;
+    const int64_t hidden = f->model->config.encoder.hidden, width = hidden * p->n_pooling;
     float *out = region(f, EMB_AT_VECTORS);
     EMB_TRY(begin(f, EMB_AT_VECTORS));
     EMB_TRY(emb_set_device(f->main, emb_arena_at(&f->arena, EMB_AT_VECTORS), 0,
-                           (size_t)(set->n_texts * width) * sizeof *out));
+                           (size_t)(set->at.texts * width) * sizeof *out));
     for (int32_t i = 0; i < p->n_pooling; i++) {
         const emb_cuda_pool_args args = {
-            .x = region(f, EMB_AT_X),
-            .offsets = input(set, f->plan.at_offsets),
-            .skip = set->with_skip ? input(set, f->plan.at_skip) : NULL,
+            .x = region(f, x),
+            .offsets = input(set, set->at.offsets),
+            .skip = set->with_skip ? input(set, set->at.skip) : NULL,
             .out = out + i * hidden,
-            .texts = set->n_texts,
+            .count = header(set, EMB_HEADER_TEXTS),
+            .texts = set->at.texts,
             .dim = hidden,
             .ldo = width,
             .modes = p->pooling_order[i],
             .dtype = f->weights->dtype,
+            .gathered = x == EMB_AT_LAST,
         };
         EMB_TRY(RUN(EMB_OP_POOL, &args));
     }
@@ -280,28 +387,53 @@ fail:
     return st;
 }
 
-embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set) {
+static emb_device_region vectors_of(int32_t modules) {
+    return modules % 2 == 0 ? EMB_AT_VECTORS : EMB_AT_VECTORS2;
+}
+
+/* The dense modules behind the pooling, from one region to the other. */
+static embed_status modules(emb_device_forward *f, const emb_device_set *set) {
     embed_status st = EMBED_OK;
     const emb_pipeline_config *p = &f->model->config.pipeline;
-    emb_device_region now = EMB_AT_VECTORS, next = EMB_AT_VECTORS2;
     int64_t width = (int64_t)f->model->config.encoder.hidden * p->n_pooling;
-    EMB_TRY(pool(f, set, width));
     for (int32_t i = 0; i < p->n_dense; i++) {
-        EMB_TRY(begin(f, next));
-        EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, now),
+        EMB_TRY(begin(f, vectors_of(i + 1)));
+        EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, vectors_of(i)),
                                                     .w = ptr(f->weights->dense[i].w),
                                                     .bias = ptr(f->weights->dense[i].bias),
-                                                    .y = region(f, next),
-                                                    .m = set->n_texts,
+                                                    .y = region(f, vectors_of(i + 1)),
+                                                    .count = header(set, EMB_HEADER_TEXTS),
+                                                    .m = set->at.texts,
                                                     .n = p->dense[i].out,
                                                     .k = width,
                                                     .dtype = EMBED_F32,
                                                     .act = p->dense[i].activation}));
-        const emb_device_region swap = now;
-        now = next;
-        next = swap;
         width = p->dense[i].out;
     }
+fail:
+    return st;
+}
+
+embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set) {
+    embed_status st = EMBED_OK;
+    EMB_TRY(pool(f, set, EMB_AT_X));
+    EMB_TRY(modules(f, set));
+fail:
+    return st;
+}
+
+embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set *set) {
+    embed_status st = EMBED_OK;
+    const int32_t last = f->model->config.encoder.layers - 1;
+    int32_t moe;
+    if (!emb_device_plan_one_token(f->model) || last < 0) {
+        EMB_TRY(emb_device_layers_run(f, set));
+        return emb_device_layers_pool(f, set);
+    }
+    EMB_TRY(layers(f, set, last, &moe));
+    EMB_TRY(last_layer(f, set, &f->weights->layers[last], moe));
+    EMB_TRY(pool(f, set, EMB_AT_LAST));
+    EMB_TRY(modules(f, set));
 fail:
     return st;
 }

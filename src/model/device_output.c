@@ -41,8 +41,8 @@ fail:
     return st;
 }
 
-void emb_device_output_pack(const emb_device_forward *f, emb_device_set *s, const emb_slot *slot) {
-    uint64_t *index = (void *)(s->in + f->plan.at_index);
+void emb_device_output_pack(emb_device_set *s, const emb_slot *slot) {
+    uint64_t *index = (void *)(s->in + s->at.index);
     for (int64_t i = 0; i < slot->batch.texts; i++)
         index[i] = slot->texts[i].index;
 }
@@ -64,7 +64,7 @@ static embed_status convert(emb_device_forward *f, const emb_device_set *s) {
         .x = ptr(emb_arena_at(&f->arena, from)),
         .ranges = ptr(f->ranges_at),
         .out = ptr(scattered ? o->to : s->out_at),
-        .index = scattered ? ptr(emb_dptr_add(s->in_at, f->plan.at_index)) : NULL,
+        .index = scattered ? ptr(emb_dptr_add(s->in_at, s->at.index)) : NULL,
         .rows = s->n_texts,
         .dim = s->dim,
         .ldx = width,

@@ -31,8 +31,7 @@ void emb_device_output_free(struct emb_device_forward *f);
 /* A call starts: nothing is under way. NULL: one that ends before the vectors. */
 embed_status emb_device_output_begin(struct emb_device_forward *f, const emb_device_output *o);
 /* The part of a packed set that says where its rows go. */
-void emb_device_output_pack(const struct emb_device_forward *f, struct emb_device_set *s,
-                            const emb_slot *slot);
+void emb_device_output_pack(struct emb_device_set *s, const emb_slot *slot);
 /* Behind the vectors of a batch on the main stream; `back` of the set happens when the rows are
  * where they go. */
 embed_status emb_device_output_run(struct emb_device_forward *f, struct emb_device_set *s);

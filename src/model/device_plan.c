@@ -31,13 +31,25 @@ static size_t product(struct sum *s, int64_t count, size_t size) {
     return bytes;
 }
 
-static size_t append(struct sum *s, size_t *at, int64_t count, size_t size) {
+static size_t append(size_t *at, int64_t count, size_t size) {
     const size_t start = *at;
-    const size_t bytes = product(s, count, size);
-    if (s->st == EMBED_OK)
-        s->st = emb_add(*at, bytes, "device memory of a batch", at);
-    *at = emb_round_up(*at, sizeof(uint64_t));
+    *at = emb_round_up(start + (size_t)count * size, sizeof(uint64_t));
     return start;
+}
+
+/* Without checks: tokens and texts are within emb_device_plan_most_tokens. */
+emb_device_layout emb_device_layout_make(int64_t tokens, int64_t texts) {
+    emb_device_layout l = {.tokens = tokens, .texts = texts};
+    l.header = append(&l.bytes, EMB_HEADER_WORDS, sizeof(int32_t));
+    l.offsets = append(&l.bytes, texts + 1, sizeof(int32_t));
+    l.skip = append(&l.bytes, texts, sizeof(int32_t));
+    l.last = append(&l.bytes, texts, sizeof(int32_t));
+    l.index = append(&l.bytes, texts, sizeof(uint64_t));
+    l.ids = append(&l.bytes, tokens, sizeof(int32_t));
+    l.positions = append(&l.bytes, tokens, sizeof(int32_t));
+    l.pointers = append(&l.bytes, tokens, sizeof(uint64_t));
+    l.scales = append(&l.bytes, tokens, sizeof(float));
+    return l;
 }
 
 static int64_t widest(const embed_model *m) {
@@ -84,6 +96,12 @@ static void plan_routing(emb_device_plan *p, struct sum *s, const emb_encoder_co
                emb_cuda_router_topk_scratch_bytes(p->tokens, c->experts), STEP_ROUTE, STEP_ROUTE);
 }
 
+int emb_device_plan_one_token(const embed_model *m) {
+    const emb_pipeline_config *p = &m->config.pipeline;
+    return p->n_pooling == 1 &&
+           (p->pooling_order[0] == EMBED_POOL_CLS || p->pooling_order[0] == EMBED_POOL_LAST);
+}
+
 int64_t emb_device_plan_most_tokens(const embed_model *m) {
     return MOST_PRODUCT_ROWS / (m->moe_layers > 0 ? m->config.encoder.top_k : 1);
 }
@@ -117,19 +135,16 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, i
     EMB_TRY(check_limits(m, tokens));
     p.texts = tokens < EMB_MAX_BATCH_TEXTS ? tokens : EMB_MAX_BATCH_TEXTS;
     plan_states(&p, &s, c, element, m->moe_layers > 0 ? c->top_k : 1);
+    if (emb_device_plan_one_token(m))
+        set_region(&p, EMB_AT_LAST, "pooled states",
+                   product(&s, p.texts, (size_t)c->hidden * element), STEP_NORM1, STEP_POOL);
     if (m->moe_layers > 0)
         plan_routing(&p, &s, c, element);
     const size_t vectors = product(&s, p.texts * p.width, sizeof(float));
     set_region(&p, EMB_AT_VECTORS, "vectors", vectors, STEP_POOL, STEP_MODULES);
     set_region(&p, EMB_AT_VECTORS2, "vectors of a module",
                m->config.pipeline.n_dense > 0 ? vectors : 0, STEP_MODULES, STEP_MODULES);
-    p.at_offsets = append(&s, &p.in_bytes, p.texts + 1, sizeof(int32_t));
-    p.at_skip = append(&s, &p.in_bytes, p.texts, sizeof(int32_t));
-    p.at_index = append(&s, &p.in_bytes, p.texts, sizeof(uint64_t));
-    p.at_ids = append(&s, &p.in_bytes, tokens, sizeof(int32_t));
-    p.at_positions = append(&s, &p.in_bytes, tokens, sizeof(int32_t));
-    p.at_pointers = append(&s, &p.in_bytes, tokens, sizeof(uint64_t));
-    p.at_scales = append(&s, &p.in_bytes, tokens, sizeof(float));
+    p.in_bytes = emb_device_layout_make(tokens, p.texts).bytes;
     p.out_bytes = product(&s, p.texts * m->dim, sizeof(float));
     p.count_bytes =
         product(&s, (int64_t)m->moe_layers * c->experts, sizeof(uint64_t) + sizeof(double));

@@ -223,12 +223,13 @@ static void captured(void **state) {
         make_fake(&w, seed, 0);
         TEST_OK(on_device(&w, NULL, EMBED_F32, &ctx));
         TEST_OK(encode(ctx, &w, TEXTS, want));
-        ctx->device->capture = 1;
+        ctx->device->graphs_mode = EMB_GRAPHS_AT_ONCE;
         TEST_OK(encode(ctx, &w, TEXTS, got));
         assert_memory_equal(got, want, TEXTS * (size_t)w.model->dim * sizeof *got);
-        assert_true(ctx->device->captured.kernels >= 8 * w.checkpoint.spec.layers);
-        assert_int_equal(ctx->device->captured.sets, 1);
-        assert_int_equal(ctx->device->captured.copies, 0);
+        const emb_graph_info *info = &ctx->device->graphs.info;
+        assert_true(info->kernels > 7 * w.checkpoint.spec.layers);
+        assert_int_equal(info->sets, 1);
+        assert_int_equal(info->copies, 0);
         embed_context_free(ctx);
         drop_fake(&w);
     }
@@ -295,7 +296,7 @@ static int fails_at(world *w, emb_fake_call call, emb_device_code code, int capt
     emb_fake_fail(w->fake, call, n, code);
     embed_status st = on_device(w, NULL, EMBED_F32, &ctx);
     if (st == EMBED_OK) {
-        ctx->device->capture = capture;
+        ctx->device->graphs_mode = capture ? EMB_GRAPHS_AT_ONCE : EMB_GRAPHS_OFF;
         st = encode(ctx, w, 5, got);
     }
     const int reached = emb_fake_calls(w->fake, call) >= n;
