@@ -1,5 +1,6 @@
 #include "cuda_module/cuda_ops.h"
 
+#include "kernels/activation/activation_cuda.h"
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/embed_lookup/embed_lookup_cuda.h"
 #include "kernels/gemm/gemm_cuda.h"
@@ -20,6 +21,7 @@
         return st;                                                                                 \
     }
 #define OPERATIONS(X)                                                                              \
+    X(activation)                                                                                  \
     X(attention)                                                                                   \
     X(embed_lookup)                                                                                \
     X(gemm)                                                                                        \
