@@ -5,7 +5,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$1
 . "$here/check.sh"
 
-for script in examples/quickstart.sh examples/ngram_quickstart.sh examples/fetch_minilm.sh tests/run.sh; do
+for script in examples/quickstart.sh examples/ngram_quickstart.sh examples/fetch_minilm.sh tests/run.sh \
+    tests/gpu.sh; do
     run 0 sh "$root/$script" --help
     said out "usage: sh $script"
     lines err 0
@@ -16,4 +17,8 @@ done
 wrong "expected a checkpoint directory" sh "$root/examples/quickstart.sh" "$work/missing"
 wrong "--preset" sh "$root/tests/run.sh" --preset fast
 wrong "--preset" sh "$root/tests/run.sh" --preset
+wrong "--only: expected some of device, kernels" sh "$root/tests/gpu.sh" --only kernels,none
+wrong "--minutes: expected a number" sh "$root/tests/gpu.sh" --minutes soon
+wrong "--device: expected cuda or emulated" sh "$root/tests/gpu.sh" --device=cpu
+run 0 sh "$root/tests/gpu.sh" --list
 passed

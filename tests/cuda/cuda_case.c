@@ -8,7 +8,8 @@ const int32_t cuda_dtypes[CUDA_DTYPES] = {EMBED_F32, EMBED_F16, EMBED_BF16};
 
 static struct {
     unsigned char *whole;
-    size_t bytes; /* between the guard zones; 0: none */
+    size_t size;  /* of it */
+    size_t bytes; /* between the guard zones, + 1; 0: there are none */
 } blocks[MOST];
 static size_t n_blocks;
 static emb_cuda_exec exec_now;
@@ -18,6 +19,7 @@ static void *keep(size_t bytes, size_t guarded) {
     assert_non_null(whole);
     assert_true(n_blocks < MOST);
     blocks[n_blocks].whole = whole;
+    blocks[n_blocks].size = bytes;
     blocks[n_blocks++].bytes = guarded;
     return whole;
 }
@@ -113,6 +115,15 @@ void cuda_worked(const char *what, embed_status st) {
         fail_msg("%s: %s (%s, error %d): %s", what, embed_status_name(st),
                  exec_now.failed ? exec_now.failed : "", (int)exec_now.error,
                  emb_emulation_error());
+}
+
+size_t cuda_blocks(void) {
+    return n_blocks;
+}
+
+void *cuda_block(size_t i, size_t *bytes) {
+    *bytes = blocks[i].size;
+    return blocks[i].whole;
 }
 
 void cuda_case_end(void) {

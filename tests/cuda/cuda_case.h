@@ -1,7 +1,8 @@
 /* cuda_case: inputs and outputs of a CUDA kernel under emulation, in any element type. Everything
  * allocated here belongs to the running test and is given back by cuda_case_end, its guard zones
  * checked. Inputs end where their allocation ends, so that the address sanitizer sees a read
- * beyond. */
+ * beyond. The same tests run on GPUs (gpu/gpu_remote.c): all that a kernel is given must be from
+ * here, and its outputs can be read when the launcher returns. */
 #ifndef EMB_TESTS_CUDA_CASE_H
 #define EMB_TESTS_CUDA_CASE_H
 
@@ -37,5 +38,8 @@ void cuda_same(const char *what, const void *a, const void *b, size_t bytes);
 emb_cuda_exec *cuda_exec(void);
 void cuda_worked(const char *what, embed_status st);
 void cuda_case_end(void);
+/* What is allocated, for who copies it to a device and back. */
+size_t cuda_blocks(void);
+void *cuda_block(size_t i, size_t *bytes);
 
 #endif

@@ -176,7 +176,7 @@ static void a_text_does_not_see_its_batch(void **state) {
         char *qkv = cuda_normals(&seed, all * 3 * HEADS * (size_t)dim, 1.0, dtype, NULL);
         memset(qkv, 0xff, BEFORE * 3 * row); /* NaN next door */
         emb_cuda_attention_args a = {.qkv = qkv,
-                                     .offsets = between,
+                                     .offsets = cuda_copy(between, sizeof between),
                                      .tokens = (int64_t)all,
                                      .texts = 3,
                                      .heads = HEADS,
@@ -187,7 +187,7 @@ static void a_text_does_not_see_its_batch(void **state) {
         a.out = cuda_output(all * row);
         cuda_worked("between", emb_cuda_attention(cuda_exec(), &a));
         b.qkv = cuda_copy(qkv + BEFORE * 3 * row, LENGTH * 3 * row);
-        b.offsets = alone;
+        b.offsets = cuda_copy(alone, sizeof alone);
         b.texts = 1;
         b.tokens = LENGTH;
         b.out = cuda_output(LENGTH * row);
@@ -205,7 +205,7 @@ static void great_scores(void **state) {
         const int32_t dtype = cuda_dtypes[d], offsets[] = {0, 66};
         uint64_t seed = 8;
         double *qkv = cuda_doubles(66 * 96);
-        emb_cuda_attention_args a = {.offsets = offsets,
+        emb_cuda_attention_args a = {.offsets = cuda_copy(offsets, sizeof offsets),
                                      .tokens = 66,
                                      .texts = 1,
                                      .heads = 1,

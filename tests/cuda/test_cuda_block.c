@@ -226,18 +226,19 @@ static void device_attention(const struct block *b, const struct device *d) {
                                .dtype = d->dtype};
     cuda_worked("qkv", emb_cuda_gemm(cuda_exec(), &gemm));
     cuda_worked("attention",
-                emb_cuda_attention(cuda_exec(), &(emb_cuda_attention_args){.qkv = d->qkv,
-                                                                           .out = d->h,
-                                                                           .offsets = offsets,
-                                                                           .cos = b->cos,
-                                                                           .sin = b->sin,
-                                                                           .tokens = T,
-                                                                           .texts = TEXTS,
-                                                                           .heads = HEADS,
-                                                                           .head_dim = HD,
-                                                                           .rotary_dim = HD,
-                                                                           .dtype = d->dtype,
-                                                                           .scale = 0.17f}));
+                emb_cuda_attention(cuda_exec(), &(emb_cuda_attention_args){
+                                                    .qkv = d->qkv,
+                                                    .out = d->h,
+                                                    .offsets = cuda_copy(offsets, sizeof offsets),
+                                                    .cos = b->cos,
+                                                    .sin = b->sin,
+                                                    .tokens = T,
+                                                    .texts = TEXTS,
+                                                    .heads = HEADS,
+                                                    .head_dim = HD,
+                                                    .rotary_dim = HD,
+                                                    .dtype = d->dtype,
+                                                    .scale = 0.17f}));
     gemm = (emb_cuda_gemm_args){.x = d->h,
                                 .w = b->out.device,
                                 .y = d->y,
@@ -321,27 +322,30 @@ static void device_experts(const struct block *b, const struct device *d) {
 }
 
 static void run_device(const struct block *b, const struct device *d, float *vectors) {
-    cuda_worked("lookup", emb_cuda_embed_lookup(cuda_exec(), &(emb_cuda_embed_lookup_args){
-                                                                 .ids = b->ids,
-                                                                 .word = b->word.device,
-                                                                 .type = b->type.device,
-                                                                 .gamma = b->gamma[0].device,
-                                                                 .beta = b->beta[0].device,
-                                                                 .y = d->x,
-                                                                 .tokens = T,
-                                                                 .dim = D,
-                                                                 .dtype = d->dtype,
-                                                                 .eps = 1e-5f}));
+    cuda_worked("lookup",
+                emb_cuda_embed_lookup(cuda_exec(), &(emb_cuda_embed_lookup_args){
+                                                       .ids = cuda_copy(b->ids, sizeof b->ids),
+                                                       .word = b->word.device,
+                                                       .type = b->type.device,
+                                                       .gamma = b->gamma[0].device,
+                                                       .beta = b->beta[0].device,
+                                                       .y = d->x,
+                                                       .tokens = T,
+                                                       .dim = D,
+                                                       .dtype = d->dtype,
+                                                       .eps = 1e-5f}));
     device_attention(b, d);
     device_experts(b, d);
-    cuda_worked("pool", emb_cuda_pool(cuda_exec(), &(emb_cuda_pool_args){.x = d->x,
-                                                                         .offsets = offsets,
-                                                                         .out = d->pooled,
-                                                                         .texts = TEXTS,
-                                                                         .dim = D,
-                                                                         .ldo = D,
-                                                                         .modes = EMBED_POOL_MEAN,
-                                                                         .dtype = d->dtype}));
+    cuda_worked("pool",
+                emb_cuda_pool(cuda_exec(),
+                              &(emb_cuda_pool_args){.x = d->x,
+                                                    .offsets = cuda_copy(offsets, sizeof offsets),
+                                                    .out = d->pooled,
+                                                    .texts = TEXTS,
+                                                    .dim = D,
+                                                    .ldo = D,
+                                                    .modes = EMBED_POOL_MEAN,
+                                                    .dtype = d->dtype}));
     cuda_worked("normalise",
                 emb_cuda_quantize(cuda_exec(), &(emb_cuda_quantize_args){.x = d->pooled,
                                                                          .out = vectors,

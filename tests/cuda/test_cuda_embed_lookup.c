@@ -87,8 +87,8 @@ static void run_shape(const struct shape *s, int32_t dtype) {
     in.gamma = cuda_doubles(dim);
     in.beta = cuda_doubles(dim);
     emb_cuda_embed_lookup_args a = {
-        .ids = ids,
-        .positions = positions,
+        .ids = cuda_copy(ids, sizeof ids),
+        .positions = cuda_copy(positions, sizeof positions),
         .word = cuda_normals(&seed, VOCABULARY * dim, 1.0, dtype, in.word),
         .position = cuda_normals(&seed, POSITIONS * dim, 0.5, dtype, in.position),
         .type = cuda_normals(&seed, dim, 0.5, dtype, in.type),
@@ -148,8 +148,11 @@ static void plain_rows_are_copied(void **state) {
         const size_t row = 33 * cuda_size(dtype);
         uint64_t seed = 2;
         char *word = cuda_normals(&seed, 5 * 33, 1.0, dtype, NULL);
-        emb_cuda_embed_lookup_args a = {
-            .ids = ids, .word = word, .tokens = 2, .dim = 33, .dtype = dtype};
+        emb_cuda_embed_lookup_args a = {.ids = cuda_copy(ids, sizeof ids),
+                                        .word = word,
+                                        .tokens = 2,
+                                        .dim = 33,
+                                        .dtype = dtype};
         a.y = cuda_output(2 * row);
         cuda_worked("embed_lookup", emb_cuda_embed_lookup(cuda_exec(), &a));
         cuda_same("row 4", a.y, word + 4 * row, row);
@@ -160,7 +163,8 @@ static void plain_rows_are_copied(void **state) {
 
 static void limits_are_refused(void **state) {
     const void *rows[] = {NULL};
-    emb_cuda_embed_lookup_args a = {.rows = rows, .tokens = 1, .dim = 8, .dtype = EMBED_F32};
+    emb_cuda_embed_lookup_args a = {
+        .rows = cuda_copy(rows, sizeof rows), .tokens = 1, .dim = 8, .dtype = EMBED_F32};
     (void)state;
     a.rows_dtype = EMBED_U8;
     assert_int_equal(emb_cuda_embed_lookup(cuda_exec(), &a), EMBED_ERR_INTERNAL);
@@ -170,6 +174,7 @@ static void limits_are_refused(void **state) {
     a.dim = 8;
     a.tokens = 0;
     cuda_worked("no tokens", emb_cuda_embed_lookup(cuda_exec(), &a));
+    cuda_case_end();
 }
 
 int main(void) {

@@ -243,7 +243,7 @@ static void neighbours_do_not_leak(void **state) {
         char *x = cuda_normals(&seed, 18 * 24, 1.0, dtype, NULL);
         memset(x + 7 * 24 * size, 0xff, 24 * size); /* NaN in all types */
         emb_cuda_gemm_args a = {.x = x,
-                                .count = &count,
+                                .count = cuda_copy(&count, sizeof count),
                                 .m = 40,
                                 .n = 20,
                                 .k = 24,

@@ -135,7 +135,7 @@ static void rows_beyond_the_count_are_left_alone(void **state) {
             cuda_normals(&seed, 3 * 24, 1.0, EMBED_F32, NULL), /* reading a fourth row is a fault */
         .gamma = cuda_normals(&seed, 24, 1.0, EMBED_F32, NULL),
         .y = cuda_output(7 * 24 * 4),
-        .count = &count,
+        .count = cuda_copy(&count, sizeof count),
         .tokens = 7,
         .dim = 24,
         .dtype = EMBED_F32,

@@ -39,8 +39,8 @@ static void run_shape(int32_t dtype, int64_t dim, int32_t modes, int skipping, i
     for (int32_t m = modes; m > 0; m /= 2)
         stride += m % 2 * dim;
     emb_cuda_pool_args a = {.x = cuda_normals(&seed, n, 1.0, dtype, NULL),
-                            .offsets = offsets,
-                            .skip = skipping ? skip : NULL,
+                            .offsets = cuda_copy(offsets, sizeof offsets),
+                            .skip = skipping ? cuda_copy(skip, sizeof skip) : NULL,
                             .texts = (int64_t)texts,
                             .dim = dim,
                             .ldo = stride,

@@ -91,15 +91,16 @@ static void zero_vectors_stay_zero_and_rows_may_stay_in_place(void **state) {
     for (int i = 0; i < 32; i++)
         x[i] = i < 16 ? 0.0f : 3.0f;
     cuda_worked("quantize",
-                emb_cuda_quantize(cuda_exec(), &(emb_cuda_quantize_args){.x = x,
-                                                                         .out = x,
-                                                                         .count = &count,
-                                                                         .rows = 9,
-                                                                         .dim = 16,
-                                                                         .ldx = 16,
-                                                                         .out_stride = 64,
-                                                                         .output = EMBED_F32,
-                                                                         .normalize = 1}));
+                emb_cuda_quantize(
+                    cuda_exec(), &(emb_cuda_quantize_args){.x = x,
+                                                           .out = x,
+                                                           .count = cuda_copy(&count, sizeof count),
+                                                           .rows = 9,
+                                                           .dim = 16,
+                                                           .ldx = 16,
+                                                           .out_stride = 64,
+                                                           .output = EMBED_F32,
+                                                           .normalize = 1}));
     for (int i = 0; i < 32; i++)
         assert_true(x[i] == (i < 16 ? 0.0f : 0.25f));
     cuda_case_end();

@@ -94,7 +94,7 @@ static void run_shape(const struct shape *s, const float *logits) {
     const size_t pairs = (size_t)(tokens * s->top_k), experts = (size_t)s->experts;
     for (uint64_t order = 0; order < CUDA_SEEDS; order++) {
         open_routing(&a, s, logits);
-        a.count = s->count >= 0 ? &count : NULL;
+        a.count = s->count >= 0 ? cuda_copy(&count, sizeof count) : NULL;
         emb_emulation_seed(order);
         cuda_worked("router_topk", emb_cuda_router_topk(cuda_exec(), &a));
         check_grouping(&a, tokens);
