@@ -121,16 +121,17 @@ static void rows_go_where_the_index_says(void **state) {
         const size_t bytes = row_bytes(outputs[o], DIM);
         unsigned char *out = cuda_output(PLACES * bytes);
         memset(out, 0xa5, PLACES * bytes);
-        cuda_worked("quantize", emb_cuda_quantize(cuda_exec(), &(emb_cuda_quantize_args){
-                                                                   .x = x,
-                                                                   .ranges = ranges,
-                                                                   .out = out,
-                                                                   .index = index,
-                                                                   .rows = ROWS,
-                                                                   .dim = DIM,
-                                                                   .ldx = DIM,
-                                                                   .out_stride = (int64_t)bytes,
-                                                                   .output = outputs[o]}));
+        cuda_worked("quantize",
+                    emb_cuda_quantize(cuda_exec(), &(emb_cuda_quantize_args){
+                                                       .x = x,
+                                                       .ranges = ranges,
+                                                       .out = out,
+                                                       .index = cuda_copy(index, sizeof index),
+                                                       .rows = ROWS,
+                                                       .dim = DIM,
+                                                       .ldx = DIM,
+                                                       .out_stride = (int64_t)bytes,
+                                                       .output = outputs[o]}));
         for (size_t r = 0; r < ROWS; r++) {
             memcpy(want, x + r * DIM, bytes);
             if (outputs[o] != EMBED_F32)

@@ -50,7 +50,8 @@ static void translate_words(void *words, size_t bytes) {
         if (there != 0)
             memcpy((char *)words + i, &there, sizeof there);
         else if (is_address(word))
-            fail_msg("argument at byte %zu: an address outside of what cuda_case gave", i);
+            fail_msg("argument at byte %zu: a device cannot read it: give kernels cuda_copy(...)",
+                     i);
     }
 }
 
