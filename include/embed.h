@@ -728,6 +728,10 @@ typedef struct embed_rows_params {
     int32_t from_dtype;      /* embed_dtype of bare numbers; 0: EMBED_F32 */
     int32_t reserved;
     embed_job job;
+    int32_t device; /* as embed_context_params: where an f-gram model runs; what needs none is */
+    int32_t device_index; /* copied or averaged on the CPU */
+    int32_t device_dtype;
+    int32_t reserved2;
 } embed_rows_params;
 
 /* Vectors of the n-grams of a list: a .npy file, f32 [n, hidden] in list order, for
@@ -739,11 +743,11 @@ typedef struct embed_rows_params {
  *                rows show how a table works, they are no gain in quality
  *   fgrams       JSON lines {"ids":[...],"count":n}
  *   output       written beside its place and renamed
- *   A row's bits depend on its n-gram and the models alone, so a resumed job ends with the same
- *   bytes. Values that are NaN or infinite are refused.
+ *   A row's bits depend on its n-gram, the models and the kind of device alone, so a resumed job
+ *   ends with the same bytes. Values that are NaN or infinite are refused.
  * Errors  _MISMATCH: models, or rows and list, that do not fit together; _FORMAT naming line or
  *         row; _IO: also what an earlier run left, without resume; _TRUNCATED, _UNSUPPORTED
- *         (from); _CANCELLED, _NOMEM, _THREAD
+ *         (from); _CANCELLED, _NOMEM, _THREAD, _DEVICE
  * Source  SCONE, arXiv:2502.01637, section 3 */
 EMBED_API embed_status embed_ngram_rows(embed_model *model, embed_model *fgram_model,
                                         const char *fgrams, const char *output,

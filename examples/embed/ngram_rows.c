@@ -18,6 +18,7 @@ typedef struct rows_options {
     job job;
     const char *dir, *fgram_dir, *fgrams, *output, *from, *tensor;
     int32_t derive, raw_dtype, batch_tokens;
+    device_options device;
     embed_job_fn show; /* what draws the progress */
     uint64_t rows, first;
     int started;
@@ -59,6 +60,7 @@ static options_result parse(int argc, char **argv, rows_options *o) {
          &o->derive, derivations, OPTION_CHOICE, 0, 0, 0},
         OPTION_THREADS(o->job.threads),
         OPTION_BATCH_TOKENS(o->batch_tokens),
+        OPTIONS_DEVICE(o->device),
         OPTION_MEMORY(o->job.memory),
         OPTION_RESUME(o->job.resume),
         OPTION_PROGRESS(o->job.progress),
@@ -98,6 +100,12 @@ static int32_t report(void *user, const embed_job_report *r) {
 static int run(const char *who, rows_options *o, embed_model *model, embed_model *fgram) {
     embed_rows_params params = {.struct_size = sizeof(embed_rows_params)};
     char count[16], rate[16];
+    embed_context_params where = EMBED_CONTEXT_PARAMS_INIT;
+    if (tool_device(who, &o->device, &where) != EXIT_OK)
+        return EXIT_USAGE;
+    params.device = where.device;
+    params.device_index = where.device_index;
+    params.device_dtype = where.device_dtype;
     params.derive = o->derive == DERIVE_MEAN ? EMBED_ROWS_MEAN : EMBED_ROWS_LAST;
     params.from = o->from;
     params.from_tensor = o->tensor;

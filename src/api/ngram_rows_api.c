@@ -1,13 +1,14 @@
 #include <string.h>
 
 #include "api/params.h"
+#include "api/place.h"
 #include "model/fgram_job.h"
 
 static embed_status read_params(embed_rows_params *p, const embed_rows_params *params) {
     const embed_status st = emb_params_read(p, sizeof *p, params, "embed_rows_params");
     if (st != EMBED_OK)
         return st;
-    if (p->reserved != 0 || p->job.reserved[0] != 0 || p->job.reserved[1] != 0)
+    if (p->reserved != 0 || p->reserved2 != 0 || p->job.reserved[0] != 0 || p->job.reserved[1] != 0)
         return emb_fail(EMBED_ERR_ABI, "embed_rows_params: expected reserved 0");
     if (p->derive < EMBED_ROWS_LAST || p->derive > EMBED_ROWS_MEAN)
         return emb_fail(EMBED_ERR_ARG, "embed_rows_params.derive: expected 0 or 1, found %d",
@@ -39,11 +40,23 @@ static int32_t usable_threads(void) {
     return cpus < EMB_MAX_THREADS ? cpus : EMB_MAX_THREADS;
 }
 
+static embed_status find_place(emb_place *place, const embed_rows_params *p) {
+    embed_context_params where = EMBED_CONTEXT_PARAMS_INIT;
+    where.device = p->device;
+    where.device_index = p->device_index;
+    where.device_dtype = p->device_dtype;
+    const embed_status st = emb_place_find(place, &where);
+    if (st == EMBED_ERR_ARG)
+        emb_fail_prefix("embed_rows_params");
+    return st;
+}
+
 embed_status embed_ngram_rows(embed_model *model, embed_model *fgram_model, const char *fgrams,
                               const char *output, const embed_rows_params *params) {
     embed_status st = EMBED_OK;
     embed_rows_params p;
     emb_env env;
+    emb_place place;
     if (model == NULL)
         return emb_fail(EMBED_ERR_ARG, "model: NULL");
     EMB_TRY(check_path("fgrams", fgrams));
@@ -53,6 +66,7 @@ embed_status embed_ngram_rows(embed_model *model, embed_model *fgram_model, cons
         return emb_fail(EMBED_ERR_ARG,
                         "fgram_model: rows come from it, or from embed_rows_params.%s, not both",
                         p.from != NULL ? "from" : "derive");
+    EMB_TRY(find_place(&place, &p));
     EMB_TRY(emb_env_init(&env, p.job.allocator, NULL, NULL));
     EMB_TRY(emb_fgram_job_run(
         &env, &(emb_fgram_job){
@@ -70,6 +84,7 @@ embed_status embed_ngram_rows(embed_model *model, embed_model *fgram_model, cons
                   .threads = p.job.threads > 0 ? p.job.threads : usable_threads(),
                   .batch_tokens = p.batch_tokens > 0 ? p.batch_tokens : EMB_DEFAULT_BATCH_TOKENS,
                   .resume = p.job.resume,
+                  .place = place,
                   .memory = p.job.memory > 0 ? p.job.memory : (uint64_t)1 << 30,
                   .report = p.job.report,
                   .user = p.job.user,

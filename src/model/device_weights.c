@@ -224,6 +224,31 @@ fail:
     return st;
 }
 
+embed_status emb_device_words_upload(emb_dptr *words, emb_device *device, const embed_model *m,
+                                     int32_t dtype) {
+    embed_status st = EMBED_OK;
+    const emb_env *env = emb_device_env(device);
+    const emb_matrix *word = &m->weights.word;
+    emb_upload upload = {.device = NULL};
+    struct walk sum = {.st = EMBED_OK}, w = {.upload = &upload, .st = EMBED_OK};
+    *words = (emb_dptr){0};
+    (void)matrix(&sum, word, dtype);
+    EMB_TRY(sum.st);
+    EMB_TRY(emb_alloc(env, PART * sizeof(float), (void **)&w.part));
+    EMB_TRY(emb_device_alloc(device, sum.at, &w.base));
+    EMB_TRY(emb_upload_create(&upload, device, sum.at < SLOT_BYTES ? sum.at : SLOT_BYTES));
+    (void)matrix(&w, word, dtype);
+    EMB_TRY(w.st);
+    EMB_TRY(emb_upload_finish(&upload));
+    *words = w.base;
+fail:
+    emb_upload_free(&upload);
+    emb_free(env, w.part);
+    if (st != EMBED_OK)
+        emb_device_free(device, w.base);
+    return st;
+}
+
 void emb_device_weights_free(emb_device_weights *w, emb_device *device) {
     if (w->base.at != 0)
         emb_device_free(device, w->base);

@@ -47,4 +47,9 @@ embed_status emb_device_weights_upload(emb_device_weights *w, emb_device *device
                                        const embed_model *model, uint32_t parts);
 void emb_device_weights_free(emb_device_weights *w, emb_device *device); /* zeroed: no-op */
 
+/* A model's word embeddings alone, [rows, hidden] of dtype, in an allocation of their own. Waits.
+ * On failure *words is 0. */
+embed_status emb_device_words_upload(emb_dptr *words, emb_device *device, const embed_model *model,
+                                     int32_t dtype);
+
 #endif

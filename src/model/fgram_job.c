@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "model/fgram_job.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -37,7 +38,7 @@ static embed_status open_source(struct work *w, const emb_env *env) {
     const emb_fgram_job *j = w->job;
     if (j->from == NULL)
         return emb_fgram_create(&w->encoder, j->model, j->fgram, j->source, j->threads,
-                                j->batch_tokens);
+                                j->batch_tokens, &j->place);
     EMB_TRY(emb_ngram_rows_file_open(&w->from, env, j->from, &j->from_params));
     if (emb_ngram_rows_file_rows(w->from) != w->total)
         st = emb_fail(EMBED_ERR_MISMATCH, "%s: %llu rows, but %s has %llu f-grams", j->from,
@@ -112,7 +113,14 @@ static embed_status identify(const struct work *w, uint8_t identity[16]) {
     }
     if (w->encoder != NULL && j->source == EMB_FGRAM_MODEL)
         emb_fingerprint_get(j->fgram, facts.fgram);
-    XXH128_canonicalFromHash((XXH128_canonical_t *)identity, XXH3_128bits(&facts, sizeof facts));
+    XXH128_hash_t digest = XXH3_128bits(&facts, sizeof facts);
+    if (w->encoder != NULL && j->source == EMB_FGRAM_MODEL && j->place.backend != NULL) {
+        /* Rows of another kind of device or type are near these, not the same. */
+        char on[64] = "";
+        (void)snprintf(on, sizeof on, "%.32s dtype %d", j->place.backend->name, j->place.dtype);
+        digest = XXH3_128bits_withSeed(on, sizeof on, digest.low64 ^ digest.high64);
+    }
+    XXH128_canonicalFromHash((XXH128_canonical_t *)identity, digest);
 fail:
     return st;
 }

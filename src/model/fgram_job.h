@@ -14,6 +14,7 @@ typedef struct emb_fgram_job {
     int32_t source; /* emb_fgram_source */
     int32_t threads, batch_tokens;
     int32_t resume;
+    emb_place place; /* of the f-gram model */
     uint64_t memory;
     embed_job_fn report; /* or NULL */
     void *user;

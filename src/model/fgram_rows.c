@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "kernels/embed_lookup/embed_lookup.h"
+#include "model/device_forward.h"
+#include "model/runner.h"
 
 #define WINDOW_BATCHES 4 /* n-grams are grouped by length within so many batches */
 #define TASK_ROWS 64     /* n-grams of one task when word embeddings are averaged */
@@ -13,6 +15,9 @@ struct emb_fgram_encoder {
     int32_t source;
     size_t order_capacity;
     uint32_t *order; /* n-grams of a call, longest first */
+    /* On a device: the f-gram model's weights there, but for the word embeddings. */
+    emb_device_weights weights;
+    emb_dptr words;
 };
 
 static embed_status check_pair(const embed_model *model, const embed_model *fgram) {
@@ -31,8 +36,22 @@ static embed_status check_pair(const embed_model *model, const embed_model *fgra
     return EMBED_OK;
 }
 
+/* The context's forward pass looks words up in the main model's embeddings from now on. */
+static embed_status feed_device(emb_fgram_encoder *e) {
+    emb_device_forward *f = e->ctx->device;
+    const embed_status st =
+        emb_device_words_upload(&e->words, f->device, e->model, f->weights->dtype);
+    if (st != EMBED_OK)
+        return st;
+    e->weights = *f->weights;
+    e->weights.word = e->words;
+    f->weights = &e->weights;
+    return EMBED_OK;
+}
+
 embed_status emb_fgram_create(emb_fgram_encoder **out, embed_model *model, embed_model *fgram,
-                              int32_t source, int32_t threads, int32_t batch_tokens) {
+                              int32_t source, int32_t threads, int32_t batch_tokens,
+                              const emb_place *place) {
     embed_status st = EMBED_OK;
     emb_fgram_encoder *e = NULL;
     *out = NULL;
@@ -45,7 +64,9 @@ embed_status emb_fgram_create(emb_fgram_encoder **out, embed_model *model, embed
     e->model = model;
     e->source = source;
     EMB_TRY(emb_context_create(&e->ctx, source == EMB_FGRAM_MODEL ? fgram : model, NULL, threads,
-                               batch_tokens, NULL));
+                               batch_tokens, source == EMB_FGRAM_MODEL ? place : NULL));
+    if (e->ctx->device != NULL)
+        EMB_TRY(feed_device(e));
     *out = e;
     return EMBED_OK;
 fail:
@@ -57,14 +78,24 @@ void emb_fgram_free(emb_fgram_encoder *e) {
     if (e == NULL)
         return;
     embed_model *model = e->model;
+    if (e->words.at != 0) {
+        emb_device_forward_drop(e->ctx->device); /* what may still read them */
+        emb_device_free(e->ctx->device->device, e->words);
+    }
     emb_context_free(e->ctx);
     emb_free(&model->base, e->order);
     emb_free(&model->base, e);
     emb_model_release(model);
 }
 
+/* Tokens of a batch: a device with little memory takes fewer than asked for. */
+static int64_t capacity(const emb_fgram_encoder *e) {
+    const emb_plan *plan = &e->ctx->forward.plan;
+    return e->ctx->device != NULL ? plan->batch_tokens : plan->tokens;
+}
+
 size_t emb_fgram_window(const emb_fgram_encoder *e) {
-    const size_t most = (size_t)e->ctx->forward.plan.tokens / 2; /* pairs are the shortest */
+    const size_t most = (size_t)capacity(e) / 2; /* pairs are the shortest */
     const size_t texts = (size_t)e->ctx->forward.plan.texts;
     return WINDOW_BATCHES * (most < texts ? most : texts);
 }
@@ -109,14 +140,14 @@ static void sort_by_length(uint32_t *order, const emb_ngram_fgram *grams, size_t
 /* As many of order[0..n) as fit, side by side. Positions as emb_slot_pack gives them to a text. */
 static emb_batch pack(emb_fgram_encoder *e, const emb_ngram_fgram *grams, const uint32_t *order,
                       size_t n, int64_t target) {
-    const emb_plan *plan = &e->ctx->forward.plan;
+    const int64_t texts = e->ctx->forward.plan.texts, tokens = capacity(e);
     const emb_encoder_config *c = &e->ctx->model->config.encoder;
     const int32_t pad = c->position_offset - 1;
     emb_batch b = emb_stage_batch(e->ctx->stage);
-    for (size_t i = 0; i < n && b.texts < plan->texts && b.tokens < target; i++) {
+    for (size_t i = 0; i < n && b.texts < texts && b.tokens < target; i++) {
         const emb_ngram_fgram *g = &grams[order[i]];
         int32_t position = c->position_offset;
-        if (b.tokens + g->length > plan->tokens)
+        if (b.tokens + g->length > tokens)
             break;
         b.offsets[b.texts++] = (int32_t)b.tokens;
         for (int t = 0; t < g->length; t++, b.tokens++) {
@@ -155,6 +186,24 @@ fail:
     return st;
 }
 
+/* The same on a device, with all states of the last layer. */
+static embed_status encode_on_device(emb_fgram_encoder *e, const emb_batch *b,
+                                     const float **states) {
+    embed_status st = EMBED_OK;
+    embed_context *ctx = e->ctx;
+    emb_slot *slot;
+    EMB_TRY(emb_stage_vacant(ctx->stage, b->tokens, &slot));
+    slot->batch = *b;
+    memset(slot->texts, 0, (size_t)b->texts * sizeof *slot->texts);
+    EMB_TRY(ctx->runner->begin(ctx, NULL));
+    EMB_TRY(ctx->runner->reserve(ctx, b->tokens));
+    EMB_TRY(ctx->runner->states(ctx, slot, states));
+fail:
+    if (st != EMBED_OK)
+        ctx->runner->drop(ctx);
+    return st;
+}
+
 struct reduction {
     const float *x;
     const emb_batch *batch;
@@ -162,6 +211,7 @@ struct reduction {
     float *out;
     int64_t dim;
     int32_t source;
+    int32_t only_last; /* 1: x has the last token of each alone */
 };
 
 /* Rows of a batch to their places: the only state there is of each, the last token's, or the mean
@@ -176,7 +226,7 @@ static void reduce_rows(void *arg, size_t task, int thread) {
         float *out = r->out + (int64_t)r->order[i] * r->dim;
         const int32_t last = offsets[i + 1] - 1;
         if (r->source != EMB_FGRAM_MEAN) {
-            const int64_t row = r->source == EMB_FGRAM_MODEL ? i : last;
+            const int64_t row = r->only_last ? i : last;
             memcpy(out, r->x + row * r->dim, (size_t)r->dim * sizeof *out);
             continue;
         }
@@ -194,15 +244,19 @@ static embed_status run_batch(emb_fgram_encoder *e, const emb_batch *b, const ui
     embed_status st = EMBED_OK;
     emb_forward *f = &e->ctx->forward;
     const emb_matrix none = {0};
+    const int on_cpu = e->ctx->device == NULL;
     struct reduction r = {
-        .x = emb_forward_states(f),
+        .x = on_cpu ? emb_forward_states(f) : NULL,
         .batch = b,
         .order = order,
         .out = out,
         .dim = f->model->config.encoder.hidden,
         .source = e->source,
+        .only_last = e->source == EMB_FGRAM_MODEL && on_cpu,
     };
-    if (e->source == EMB_FGRAM_MODEL)
+    if (!on_cpu)
+        EMB_TRY(encode_on_device(e, b, &r.x));
+    else if (e->source == EMB_FGRAM_MODEL)
         EMB_TRY(encode(e, b));
     else
         EMB_TRY(emb_embed_lookup(&f->exec, &(emb_embed_lookup_args){
@@ -228,7 +282,7 @@ embed_status emb_fgram_run(emb_fgram_encoder *e, const emb_ngram_fgram *grams, s
     sort_by_length(e->order, grams, n);
     for (size_t i = 0; i < n; i++)
         tokens += grams[i].length;
-    const int64_t target = emb_batch_target(tokens, e->ctx->forward.plan.tokens);
+    const int64_t target = emb_batch_target(tokens, capacity(e));
     for (size_t at = 0; at < n;) {
         const emb_batch batch = pack(e, grams, e->order + at, n - at, target);
         EMB_TRY(run_batch(e, &batch, e->order + at, out));

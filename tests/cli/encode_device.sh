@@ -47,5 +47,12 @@ for i in 1 2 3 4 5 6 7 8; do echo "the quick brown fox number $i of many"; done 
 model=$checkpoints/nomic-moe
 run 0 "$embed" encode -m "$model" --device emulated --batch-tokens 32 -i texts.txt -o v.npy
 run 0 "$embed" search -m "$model" --device emulated --corpus texts.txt 'number 3'
+awk 'BEGIN { for (i = 0; i < 40; i++) printf "{\"ids\":[%d,%d],\"count\":%d}\n", 20 + i, 21, 40 - i }' >list
+for device in cpu emulated; do
+    run 0 "$embed" ngram rows -m "$model" --fgram-model "$model" --fgrams list --device $device -o $device.npy
+    od -An -v -w4 -tf4 -j128 $device.npy >$device.txt
+done
+[ "$(wc -l <cpu.txt)" -ge 400 ] || failed "expected numbers in cpu.npy"
+paste cpu.txt emulated.txt | awk '($1 - $2) ^ 2 > 1e-8 { exit 1 }' || failed "the rows differ"
 run 0 "$embed" bench -m "$model" --device emulated --device-dtype bf16 --texts 2 --tokens 8 --reps 1
 passed

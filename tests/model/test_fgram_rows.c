@@ -28,7 +28,7 @@ static float *rows_of(embed_model *model, embed_model *fgram, int source, int th
     emb_fgram_encoder *e;
     float *out = calloc(N * HIDDEN, sizeof *out);
     assert_non_null(out);
-    TEST_OK(emb_fgram_create(&e, model, fgram, source, threads, batch));
+    TEST_OK(emb_fgram_create(&e, model, fgram, source, threads, batch, NULL));
     for (size_t i = 0; i < N; i += step) {
         const size_t n = step < N - i ? step : N - i;
         TEST_OK(emb_fgram_run(e, set + i, n, i, out + i * HIDDEN));
@@ -186,12 +186,12 @@ static void what_does_not_fit_is_refused(void **state) {
     embed_model *model = test_open(tiny.dir), *a = test_open(wide.dir), *b = test_open(wordy.dir),
                 *c = test_open(brief.dir);
     emb_fgram_encoder *e = (emb_fgram_encoder *)1;
-    test_fails(emb_fgram_create(&e, model, a, EMB_FGRAM_MODEL, 1, 100), EMBED_ERR_MISMATCH,
+    test_fails(emb_fgram_create(&e, model, a, EMB_FGRAM_MODEL, 1, 100, NULL), EMBED_ERR_MISMATCH,
                "hidden width 64, but ");
     assert_null(e);
-    test_fails(emb_fgram_create(&e, model, b, EMB_FGRAM_MODEL, 1, 100), EMBED_ERR_MISMATCH,
+    test_fails(emb_fgram_create(&e, model, b, EMB_FGRAM_MODEL, 1, 100, NULL), EMBED_ERR_MISMATCH,
                "vocabulary of 320, but ");
-    TEST_OK(emb_fgram_create(&e, model, c, EMB_FGRAM_MODEL, 1, 100));
+    TEST_OK(emb_fgram_create(&e, model, c, EMB_FGRAM_MODEL, 1, 100, NULL));
     float out[HIDDEN];
     emb_ngram_fgram g = {{60, 61, 62, 63, 64, 65, 66, 67}, 1, 5, {0}};
     TEST_OK(emb_fgram_run(e, &g, 1, 0, out));
@@ -236,7 +236,7 @@ static void allocations_that_fail(void **state) {
         assert_true(n < 200);
         a.failed = 0;
         a.fail_at = a.calls + n;
-        embed_status st = emb_fgram_create(&e, model, model, EMB_FGRAM_MODEL, 2, 64);
+        embed_status st = emb_fgram_create(&e, model, model, EMB_FGRAM_MODEL, 2, 64, NULL);
         if (st == EMBED_OK)
             st = emb_fgram_run(e, set, 4, 0, out);
         emb_fgram_free(e);

@@ -126,7 +126,7 @@ static void rows_of_the_list(void **state) {
     assert_true(grams != NULL && rows != NULL);
     TEST_OK(emb_ngram_list_open(&list, &env, at("list")));
     TEST_OK(emb_ngram_list_read(list, 0, N, grams));
-    TEST_OK(emb_fgram_create(&e, main_model, fgram, EMB_FGRAM_MODEL, 2, 333));
+    TEST_OK(emb_fgram_create(&e, main_model, fgram, EMB_FGRAM_MODEL, 2, 333, NULL));
     TEST_OK(emb_fgram_run(e, grams, N, 0, rows));
     emb_npy_make_header(header, N, HIDDEN);
     assert_memory_equal(want, header, sizeof header);
