@@ -9,6 +9,7 @@
 #include "kernels/pool/pool_cuda.h"
 #include "kernels/quantize/quantize_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
+#include "kernels/row_copy/row_copy_cuda.h"
 
 /* The launcher of an operation behind one type. */
 #define OPERATION(op)                                                                              \
@@ -29,7 +30,8 @@
     X(moe_combine)                                                                                 \
     X(pool)                                                                                        \
     X(quantize)                                                                                    \
-    X(router_topk)
+    X(router_topk)                                                                                 \
+    X(row_copy)
 OPERATIONS(OPERATION)
 
 #define ENTRY(op) {#op, run_##op, sizeof(emb_cuda_##op##_args), 0},
