@@ -472,7 +472,7 @@ typedef struct embed_table_params {
     int32_t reserved;
     uint64_t pin_bytes;   /* copy the hottest rows, up to so many bytes, and lock the copy in
                              memory (`ulimit -l`) */
-    uint64_t cache_bytes; /* row cache: decoded rows kept, where rows are read or decrypted; 0: 64
+    uint64_t cache_bytes; /* row cache: rows kept, where rows are read or decrypted; 0: 64
                              MiB; 1: none */
     const char *key_path; /* file of exactly 32 bytes for an encrypted table */
     embed_key_fn key;     /* or a callback */

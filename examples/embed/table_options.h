@@ -43,8 +43,8 @@ extern const option_choice table_modes[], table_ios[];
     }
 #define OPTION_TABLE_CACHE(o)                                                                      \
     {                                                                                              \
-        "table", "cache", "SIZE", "decoded rows kept in memory; 0: none (64MiB)", &(o).cache,      \
-            NULL, OPTION_SIZE, 0, 0, 0                                                             \
+        "table", "cache", "SIZE", "rows kept in memory; 0: none (64MiB)", &(o).cache, NULL,        \
+            OPTION_SIZE, 0, 0, 0                                                                   \
     }
 #define OPTION_TABLE_PIN(o)                                                                        \
     {                                                                                              \

@@ -39,7 +39,7 @@ void emb_ngram_bringer_clear(emb_ngram_bringer *b) {
 static embed_status make_vectors(emb_ngram_bringer *b) {
     embed_status st = EMBED_OK;
     size_t bytes;
-    if (b->targets != NULL || b->vector_capacity >= b->capacity)
+    if (b->targets != NULL || b->raw || b->vector_capacity >= b->capacity)
         return EMBED_OK;
     EMB_TRY(emb_mul(b->capacity, b->stride * sizeof(float), "rows of a batch", &bytes));
     EMB_TRY(emb_realloc(&b->env, bytes, (void **)&b->vectors));
@@ -75,6 +75,15 @@ static float *vector_of(const emb_ngram_bringer *b, size_t slot) {
     return b->targets != NULL ? b->targets[slot] : b->vectors + slot * b->stride;
 }
 
+static void put_vector(const emb_ngram_bringer *b, size_t slot, const void *bytes) {
+    const emb_ngram_layout *l = &b->table->manifest.layout;
+    if (b->raw)
+        memcpy(b->targets[slot], bytes, emb_ngram_vector_bytes(l));
+    else
+        emb_row_decode(b->table->isa, vector_of(b, slot), bytes, l->width, l->dtype,
+                       b->headers[slot].scale, b->stream);
+}
+
 static embed_status refuse_row(const embed_table *t, uint32_t row, const char *problem) {
     uint32_t part = 0;
     char name[32];
@@ -103,16 +112,22 @@ static embed_status check_row(const embed_table *t, uint32_t row, const unsigned
 /* Bytes of a row into its slot. known: they were checked before, in this memory. */
 static embed_status take_row(emb_ngram_bringer *b, uint32_t row, size_t slot,
                              const unsigned char *bytes, int known) {
-    const embed_table *t = b->table;
-    const emb_ngram_layout *l = &t->manifest.layout;
     emb_ngram_row_header *h = &b->headers[slot];
-    const embed_status st = known ? EMBED_OK : check_row(t, row, bytes);
+    const embed_status st = known ? EMBED_OK : check_row(b->table, row, bytes);
     if (st != EMBED_OK)
         return st;
     memcpy(h, bytes, sizeof *h);
-    emb_row_decode(t->isa, vector_of(b, slot), bytes + sizeof *h, l->width, l->dtype, h->scale,
-                   b->stream);
+    put_vector(b, slot, bytes + sizeof *h);
     return EMBED_OK;
+}
+
+embed_status emb_ngram_vouch(embed_table *t, uint32_t row, const unsigned char *bytes) {
+    if (emb_ngram_is_verified(t, row))
+        return EMBED_OK;
+    const embed_status st = check_row(t, row, bytes);
+    if (st == EMBED_OK)
+        emb_ngram_set_verified(t, row);
+    return st;
 }
 
 /* ------------------------------------------------------------------------------ rows in memory */
@@ -187,10 +202,11 @@ static embed_status take_span(void *arg, size_t i, unsigned char *bytes) {
     }
     for (size_t m = b->first_miss[i]; m < end; m++) {
         const emb_ngram_miss *miss = &b->misses[m];
-        EMB_TRY(take_row(b, miss->row, miss->slot, bytes + (miss->at - s->skip), 0));
+        const unsigned char *row = bytes + (miss->at - s->skip);
+        EMB_TRY(take_row(b, miss->row, miss->slot, row, 0));
         if (t->cache != NULL)
             emb_ngram_cache_put(t->cache, miss->row, &b->headers[miss->slot],
-                                vector_of(b, miss->slot));
+                                row + sizeof(emb_ngram_row_header));
     }
 fail:
     return st;
@@ -258,9 +274,10 @@ static void sort_out(emb_ngram_bringer *b, const emb_ngram_rowset *set, emb_ngra
             b->places[b->n_places++] =
                 (emb_ngram_place){part->map + EMB_NGRAM_FILE_HEADER_BYTES + offset, slot};
         else if (t->cache != NULL &&
-                 emb_ngram_cache_get(t->cache, row, &b->headers[slot], vector_of(b, slot)))
+                 emb_ngram_cache_get(t->cache, row, &b->headers[slot], b->block)) {
+            put_vector(b, slot, b->block);
             stats->cache_hits++;
-        else {
+        } else {
             b->misses[b->n_misses++] = (emb_ngram_miss){row, at, slot};
             make_spans(b, p, part->first_row);
         }

@@ -1,5 +1,5 @@
-/* ngram_bring: distinct rows in ascending order to decoded vectors, each from where it is nearest:
- * memory, row cache, disk. */
+/* ngram_bring: distinct rows in ascending order to decoded vectors, or to their bytes as stored,
+ * each from where it is nearest: memory, row cache, disk. */
 #ifndef EMB_NGRAM_NGRAM_BRING_H
 #define EMB_NGRAM_NGRAM_BRING_H
 
@@ -19,7 +19,8 @@ typedef struct emb_ngram_bringer {
     embed_table *table;
     float *vectors;                /* [vector_capacity, stride] */
     emb_ngram_row_header *headers; /* [capacity] */
-    float *const *targets;         /* where the vector of each slot goes instead, or NULL */
+    void *const *targets;          /* where the vector of each slot goes instead, or NULL */
+    int raw;                       /* 1: bytes as stored go there, not floats */
     size_t stride, capacity, vector_capacity, used;
     int stream;              /* this batch is written past the caches */
     emb_ngram_place *places; /* rows in memory */
@@ -37,6 +38,10 @@ void emb_ngram_bringer_clear(emb_ngram_bringer *b);
 
 /* Room for `more` rows after those in use. */
 embed_status emb_ngram_bringer_reserve(emb_ngram_bringer *b, size_t more);
+
+/* Bytes of a row that is used for the first time are what they were when it was written, and the
+ * row of its own n-gram; bytes that were vouched for once are not looked at again. */
+embed_status emb_ngram_vouch(embed_table *table, uint32_t row, const unsigned char *bytes);
 
 /* The set's rows come to stand in slots used .. used + set->n - 1, and `used` moves on. Vectors
  * that are already there may move in memory. */

@@ -29,11 +29,10 @@ struct emb_ngram_cache {
 };
 
 embed_status emb_ngram_cache_create(emb_ngram_cache **out, const emb_env *env, uint64_t bytes,
-                                    int32_t width) {
+                                    size_t vector_bytes) {
     embed_status st = EMBED_OK;
     emb_ngram_cache *c = NULL;
-    const size_t vector = (size_t)width * sizeof(float);
-    const size_t row = emb_round_up(sizeof(emb_ngram_row_header) + vector, EMB_ALIGN);
+    const size_t row = emb_round_up(sizeof(emb_ngram_row_header) + vector_bytes, EMB_ALIGN);
     const uint64_t places = bytes / (row + sizeof(cache_set) / WAYS);
     *out = NULL;
     if (places == 0)
@@ -41,7 +40,7 @@ embed_status emb_ngram_cache_create(emb_ngram_cache **out, const emb_env *env, u
     EMB_TRY(emb_new(env, sizeof *c, (void **)&c));
     c->env = *env;
     c->row_bytes = row;
-    c->vector_bytes = vector;
+    c->vector_bytes = vector_bytes;
     c->ways = places < WAYS ? places : WAYS;
     c->sets = places / c->ways;
     const uint64_t locks = c->sets < MAX_LOCKS ? c->sets : MAX_LOCKS;
@@ -88,7 +87,7 @@ static unsigned char *place(const emb_ngram_cache *c, uint64_t set, uint64_t way
 }
 
 int emb_ngram_cache_get(emb_ngram_cache *c, uint32_t row, emb_ngram_row_header *header,
-                        float *vector) {
+                        void *vector) {
     const uint64_t at = set_of(c, row);
     cache_set *s = &c->set[at];
     pthread_mutex_t *lock = &c->locks[at % c->n_locks];
@@ -123,7 +122,7 @@ static uint64_t victim(emb_ngram_cache *c, cache_set *s) {
 }
 
 void emb_ngram_cache_put(emb_ngram_cache *c, uint32_t row, const emb_ngram_row_header *header,
-                         const float *vector) {
+                         const void *vector) {
     const uint64_t at = set_of(c, row);
     cache_set *s = &c->set[at];
     pthread_mutex_t *lock = &c->locks[at % c->n_locks];

@@ -5,23 +5,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "kernels/row_decode/row_decode.h"
-#include "ngram/ngram_bring.h"
+#include "ngram/ngram_fetching.h"
 #include "ngram/ngram_projector.h"
-#include "ngram/ngram_rowset.h"
-
-struct emb_ngram_fetcher {
-    emb_env env;
-    embed_table *table;
-    emb_ngram_rowset set;
-    emb_ngram_rowset single; /* one row, for a shorter match in the place of a foreign row */
-    emb_ngram_bringer bringer;
-    emb_exec exec;    /* for the projection; no pool without one */
-    float *projected; /* [capacity, hidden stride] */
-    size_t projected_stride, projected_capacity;
-    float **targets; /* of _into, by slot */
-    size_t target_capacity;
-};
 
 /* Room for the projections of all rows that the bringer has room for. */
 static embed_status reserve_projected(emb_ngram_fetcher *f) {
@@ -48,8 +33,8 @@ fail:
     return st;
 }
 
-embed_status emb_ngram_fetcher_create(emb_ngram_fetcher **out, const emb_env *env, embed_table *t,
-                                      size_t max_positions) {
+static embed_status create(emb_ngram_fetcher **out, const emb_env *env, embed_table *t,
+                           size_t max_positions, int raw) {
     embed_status st = EMBED_OK;
     emb_ngram_fetcher *f = NULL;
     *out = NULL;
@@ -59,6 +44,7 @@ embed_status emb_ngram_fetcher_create(emb_ngram_fetcher **out, const emb_env *en
     emb_ngram_rowset_init(&f->set, env);
     emb_ngram_rowset_init(&f->single, env);
     emb_ngram_bringer_init(&f->bringer, env, t);
+    f->bringer.raw = raw && t->projection == NULL;
     EMB_TRY(emb_ngram_rowset_reserve(&f->set, max_positions));
     EMB_TRY(emb_ngram_bringer_reserve(
         &f->bringer, max_positions < t->manifest.rows ? max_positions : (size_t)t->manifest.rows));
@@ -72,6 +58,16 @@ fail:
     return st;
 }
 
+embed_status emb_ngram_fetcher_create(emb_ngram_fetcher **out, const emb_env *env, embed_table *t,
+                                      size_t max_positions) {
+    return create(out, env, t, max_positions, 0);
+}
+
+embed_status emb_ngram_carrier_create(emb_ngram_fetcher **out, const emb_env *env, embed_table *t,
+                                      size_t max_positions) {
+    return create(out, env, t, max_positions, 1);
+}
+
 void emb_ngram_fetcher_free(emb_ngram_fetcher *f) {
     if (f == NULL)
         return;
@@ -83,10 +79,12 @@ void emb_ngram_fetcher_free(emb_ngram_fetcher *f) {
     emb_free(&env, f->exec.scratch);
     emb_free(&env, f->projected);
     emb_free(&env, f->targets);
+    emb_free(&env, f->cargo);
+    emb_free(&env, f->missing);
     emb_free(&env, f);
 }
 
-static int is_row_of(const emb_ngram_row_header *h, const int32_t *last, int32_t length) {
+int emb_ngram_is_row_of(const emb_ngram_row_header *h, const int32_t *last, int32_t length) {
     return h->length == length &&
            memcmp(h->ids, last - length + 1, (size_t)length * sizeof *last) == 0;
 }
@@ -105,7 +103,7 @@ static embed_status fall_back(emb_ngram_fetcher *f, const int32_t *last, int32_t
             st = emb_ngram_bring(b, &f->single, stats);
         if (st != EMBED_OK)
             return st;
-        if (is_row_of(&b->headers[b->used - 1], last, n)) {
+        if (emb_ngram_is_row_of(&b->headers[b->used - 1], last, n)) {
             *slot = (uint32_t)(b->used - 1);
             *length = n;
             return EMBED_OK;
@@ -121,7 +119,8 @@ static embed_status check_owners(emb_ngram_fetcher *f, const int32_t *ids, emb_n
     emb_ngram_rowset *set = &f->set;
     for (size_t i = 0; i < set->positions; i++) {
         int32_t length = set->lengths[i];
-        if (length > 0 && !is_row_of(&f->bringer.headers[set->slots[i]], ids + i, length)) {
+        if (length > 0 &&
+            !emb_ngram_is_row_of(&f->bringer.headers[set->slots[i]], ids + i, length)) {
             stats->foreign_rows++;
             const embed_status st = fall_back(f, ids + i, &length, &set->slots[i], stats);
             if (st != EMBED_OK)
@@ -132,8 +131,7 @@ static embed_status check_owners(emb_ngram_fetcher *f, const int32_t *ids, emb_n
     return EMBED_OK;
 }
 
-/* *vectors: what rows are handed out from, *stride floats apart. */
-static embed_status project(emb_ngram_fetcher *f, const float **vectors, size_t *stride) {
+embed_status emb_ngram_project(emb_ngram_fetcher *f, const float **vectors, size_t *stride) {
     const emb_ngram_bringer *b = &f->bringer;
     embed_status st = EMBED_OK;
     *vectors = b->vectors;
@@ -156,8 +154,8 @@ fail:
     return st;
 }
 
-static void count(emb_ngram_fetcher *f, emb_ngram_stats *here, uint64_t start,
-                  emb_ngram_stats *stats) {
+void emb_ngram_count_fetch(emb_ngram_fetcher *f, emb_ngram_stats *here, uint64_t start,
+                           emb_ngram_stats *stats) {
     here->fetch_ns = emb_clock_ns() - start;
     emb_ngram_table_count(f->table, here);
     if (stats != NULL)
@@ -176,11 +174,11 @@ embed_status emb_ngram_fetch(emb_ngram_fetcher *f, const int32_t *ids, const int
     here.positions = f->set.positions;
     EMB_TRY(emb_ngram_bring(&f->bringer, &f->set, &here));
     EMB_TRY(check_owners(f, ids, &here));
-    EMB_TRY(project(f, &vectors, &stride));
+    EMB_TRY(emb_ngram_project(f, &vectors, &stride));
     for (size_t i = 0; i < f->set.positions; i++)
         rows[i] = f->set.slots[i] == EMB_NGRAM_NO_SLOT ? NULL
                                                        : vectors + (size_t)f->set.slots[i] * stride;
-    count(f, &here, start, stats);
+    emb_ngram_count_fetch(f, &here, start, stats);
 fail:
     return st;
 }
@@ -202,7 +200,7 @@ embed_status emb_ngram_fetch_rows(emb_ngram_fetcher *f, const uint32_t *rows, si
         if (headers != NULL)
             headers[i] = slot == EMB_NGRAM_NO_SLOT ? NULL : &b->headers[slot];
     }
-    count(f, &here, start, stats);
+    emb_ngram_count_fetch(f, &here, start, stats);
 fail:
     return st;
 }
@@ -249,7 +247,7 @@ embed_status emb_ngram_fetch_into(emb_ngram_fetcher *f, const uint32_t *rows, si
     for (size_t i = 0; i < n && headers != NULL; i++)
         headers[i] =
             f->set.slots[i] == EMB_NGRAM_NO_SLOT ? NULL : &f->bringer.headers[f->set.slots[i]];
-    count(f, &here, start, stats);
+    emb_ngram_count_fetch(f, &here, start, stats);
 fail:
     return st;
 }

@@ -18,6 +18,10 @@ static uint64_t element_bytes(int32_t dtype) {
     return dtype == EMBED_I8 ? 1 : emb_dtype_bytes(dtype);
 }
 
+size_t emb_ngram_vector_bytes(const emb_ngram_layout *l) {
+    return (size_t)l->width * (size_t)element_bytes(l->dtype);
+}
+
 embed_status emb_ngram_layout_init(emb_ngram_layout *l, int32_t width, int32_t dtype) {
     if (element_bytes(dtype) == 0)
         return emb_fail(EMBED_ERR_ARG, "row dtype: expected f32, f16, bf16 or int8, found %d",

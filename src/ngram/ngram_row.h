@@ -18,6 +18,9 @@ embed_status emb_ngram_layout_init(emb_ngram_layout *layout, int32_t width, int3
 /* Sizes that come from a file: consistent with each other, or EMBED_ERR_FORMAT. */
 embed_status emb_ngram_layout_check(const emb_ngram_layout *layout, const char *name);
 
+/* Of the vector alone, as stored. */
+size_t emb_ngram_vector_bytes(const emb_ngram_layout *layout);
+
 /* Bytes from the start of the payload to row i of a part, and of n rows' blocks. */
 static inline uint64_t emb_ngram_row_offset(const emb_ngram_layout *l, uint64_t row) {
     return row / l->rows_per_block * l->block_bytes + row % l->rows_per_block * l->row_bytes;

@@ -125,7 +125,7 @@ static embed_status make_cache(embed_table *t, uint64_t bytes) {
     if (t->n_parts == 0 || (t->io == EMBED_TABLE_IO_WILLNEED && t->parts[0].clear))
         return EMBED_OK;
     return emb_ngram_cache_create(&t->cache, &t->env, bytes == 0 ? DEFAULT_CACHE_BYTES : bytes,
-                                  t->manifest.layout.width);
+                                  emb_ngram_vector_bytes(&t->manifest.layout));
 }
 
 embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const char *path,
@@ -139,6 +139,7 @@ embed_status emb_ngram_table_open(embed_table **out, const emb_env *env, const c
     t->env = *env;
     atomic_init(&t->refs, 1);
     (void)pthread_mutex_init(&t->lock, NULL);
+    (void)pthread_mutex_init(&t->image_lock, NULL);
     t->mode = params->mode != EMBED_TABLE_AUTO ? params->mode : EMBED_TABLE_LAZY;
     t->io_asked = params->io;
     t->any_model = (params->flags & EMBED_TABLE_ALLOW_MISMATCH) != 0;
@@ -183,6 +184,7 @@ void emb_ngram_table_release(embed_table *t) {
     emb_ngram_memory_release((const void *)(uintptr_t)t->verified, t->verified_bytes);
     emb_free(&env, t->path);
     (void)pthread_mutex_destroy(&t->lock);
+    (void)pthread_mutex_destroy(&t->image_lock);
     emb_free(&env, t);
 }
 
@@ -196,6 +198,10 @@ void emb_ngram_stats_add(emb_ngram_stats *sum, const emb_ngram_stats *more) {
     sum->foreign_rows += more->foreign_rows;
     sum->fetch_ns += more->fetch_ns;
     sum->wait_ns += more->wait_ns;
+    sum->device_bytes += more->device_bytes;
+    sum->device_hits += more->device_hits;
+    sum->device_wait_ns += more->device_wait_ns;
+    sum->place = more->place != 0 ? more->place : sum->place;
 }
 
 void emb_ngram_table_count(embed_table *t, const emb_ngram_stats *more) {

@@ -33,6 +33,10 @@ typedef struct emb_ngram_stats {
     uint64_t hits[EMB_NGRAM_MAX_K + 1]; /* by length; [0] counts positions without a match */
     uint64_t distinct_rows, cache_hits, bytes_read, foreign_rows;
     uint64_t fetch_ns, wait_ns; /* spent bringing rows; spent by the encoder waiting for them */
+    /* On devices: what crossed to them, distinct rows that were there, their waiting for rows. */
+    uint64_t device_bytes, device_hits, device_wait_ns;
+    int32_t place; /* embed_table_place of whoever counted last; 0: none */
+    int32_t reserved;
 } emb_ngram_stats;
 
 struct embed_table {
@@ -56,9 +60,11 @@ struct embed_table {
     const void *index_map; /* the mapping that index.buckets lies in */
     uint64_t index_map_bytes;
     const emb_isa *isa;
-    struct emb_ngram_cache *cache;     /* decoded rows; NULL: none */
+    struct emb_ngram_cache *cache;     /* rows that were read; NULL: none */
     struct emb_ngram_service *service; /* of the public calls */
     pthread_mutex_t lock;              /* of the totals */
+    pthread_mutex_t image_lock;        /* of the next */
+    struct emb_device_image *images;   /* rows on devices, for model/device_image */
     emb_ngram_stats totals;            /* since open */
     /* For tests: what a read is made to return instead of its result. */
     int32_t (*fault)(void *arg, int32_t result);

@@ -237,9 +237,9 @@ static void cache_keeps_to_its_limit(void **state) {
     emb_ngram_cache *c;
     float v[WIDTH], got[WIDTH];
     emb_ngram_row_header h = {.length = 3}, back;
-    assert_int_equal(emb_ngram_cache_create(&c, &env, 100, WIDTH), EMBED_OK);
+    assert_int_equal(emb_ngram_cache_create(&c, &env, 100, WIDTH * sizeof(float)), EMBED_OK);
     assert_null(c); /* not one row */
-    assert_int_equal(emb_ngram_cache_create(&c, &env, 10000, WIDTH), EMBED_OK);
+    assert_int_equal(emb_ngram_cache_create(&c, &env, 10000, WIDTH * sizeof(float)), EMBED_OK);
     for (uint32_t r = 0; r < 2000; r++) {
         for (int i = 0; i < WIDTH; i++)
             v[i] = (float)r + (float)i;
@@ -270,7 +270,7 @@ static void cache_keeps_what_is_used(void **state) {
     const float v[WIDTH] = {1};
     float got[WIDTH];
     emb_ngram_row_header h = {.length = 2}, back;
-    assert_int_equal(emb_ngram_cache_create(&c, &env, 3000, WIDTH), EMBED_OK);
+    assert_int_equal(emb_ngram_cache_create(&c, &env, 3000, WIDTH * sizeof(float)), EMBED_OK);
     emb_ngram_cache_put(c, 7, &h, v);
     for (uint32_t r = 100; r < 1000; r++) {
         assert_true(emb_ngram_cache_get(c, 7, &back, got));
