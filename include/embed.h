@@ -284,6 +284,16 @@ EMBED_API embed_status embed_device_info(int32_t i, embed_device *device);
 
 /* ----------------------------------------------------------------------------------- contexts */
 
+/* How one model lies on several devices. Vectors are those of one device, bit for bit. */
+typedef enum embed_placement {
+    EMBED_PLACE_REPLICATED = 0, /* all of it on each, batches go to whichever has least to do */
+    EMBED_PLACE_EXPERTS = 1 /* expert e of each layer on device e mod n_devices only, the rest on
+                               each; one batch a device at a time, tokens go to their experts
+                               and back. For experts that do not fit one device; slower */
+} embed_placement;
+
+#define EMBED_ALL_DEVICES (-1) /* n_devices: all usable ones */
+
 typedef struct embed_context_params {
     size_t struct_size;
     int32_t threads;      /* 0: the CPUs this process may use (affinity and cgroup quota) */
@@ -292,19 +302,26 @@ typedef struct embed_context_params {
     embed_table *table;   /* n-gram table whose rows encoding uses, kept alive by the context; NULL:
                              none. See embed_context_set_table */
     int32_t device;       /* embed_device_kind; 0: EMBED_DEVICE_CPU */
-    int32_t device_index; /* which one of EMBED_DEVICE_CUDA */
+    int32_t device_index; /* which one of EMBED_DEVICE_CUDA or EMBED_DEVICE_EMULATED */
     int32_t device_dtype; /* embed_dtype of matrices and hidden states on the device: EMBED_F32,
                              EMBED_F16 or EMBED_BF16; sums are f32. 0: EMBED_F32 */
     int32_t reserved;
+    const int32_t *devices; /* [n_devices] several devices of one kind instead of device_index,
+                               copied; NULL with n_devices EMBED_ALL_DEVICES */
+    int32_t n_devices;      /* 0: one, at device_index */
+    int32_t placement;      /* embed_placement of several devices */
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT                                                                  \
-    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0 }
+    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0, NULL, 0, 0 }
 
 /* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
  * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.
  * On a device the first context of a model uploads its weights, which stay there as long as the
  * model; too little memory there halves batch_tokens until it does. A device that fails for good
  * makes calls return EMBED_ERR_DEVICE; contexts on the CPU are not affected.
+ * Of several devices the weights are read for the first, which sends them to the others (through
+ * NCCL; without it each gets them from the host); all take the same batch_tokens. One that fails
+ * ends the call, and the context can do no more; contexts without it can.
  * In EMBED_F32 a vector of unit length differs from the CPU's by at most 2e-5, and its bits do not
  * depend on the other texts of the call.
  * Errors  _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */

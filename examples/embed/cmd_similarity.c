@@ -31,7 +31,7 @@ static int print_cosine(const char *who, embed_model *model, embed_context *ctx,
 int cmd_similarity(int argc, char **argv) {
     const char *dir = NULL;
     int32_t role = EMBED_ROLE_NONE, threads = 0;
-    device_options device = {NULL, 0};
+    device_options device = {.device = NULL};
     int first;
     const command cmd = {
         "similarity",

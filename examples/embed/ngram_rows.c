@@ -103,6 +103,8 @@ static int run(const char *who, rows_options *o, embed_model *model, embed_model
     embed_context_params where = EMBED_CONTEXT_PARAMS_INIT;
     if (tool_device(who, &o->device, &where) != EXIT_OK)
         return EXIT_USAGE;
+    if (where.n_devices != 0)
+        return tool_usage(who, "--device: expected one device, found '%s'", o->device.device);
     params.device = where.device;
     params.device_index = where.device_index;
     params.device_dtype = where.device_dtype;

@@ -15,6 +15,9 @@ const option_choice tool_roles[] = {{"query", EMBED_ROLE_QUERY},
 const option_choice tool_device_types[] = {
     {"f32", EMBED_F32}, {"f16", EMBED_F16}, {"bf16", EMBED_BF16}, {NULL, 0}};
 
+const option_choice tool_placements[] = {
+    {"replicated", EMBED_PLACE_REPLICATED}, {"experts", EMBED_PLACE_EXPERTS}, {NULL, 0}};
+
 static void say(const char *who, const char *fmt, va_list args) {
     fprintf(stderr, "%s: ", who);
     vfprintf(stderr, fmt, args);
@@ -37,33 +40,64 @@ int tool_usage(const char *who, const char *fmt, ...) {
     return EXIT_USAGE;
 }
 
-/* The number behind "cuda:"; 0 if it is none. */
-static int read_index(const char *text, int32_t *index) {
+/* A number at *text, which is moved behind it; 0 if there is none. */
+static int read_index(const char **text, int32_t *index) {
     char *end;
     errno = 0;
-    const long value = strtol(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || value > INT32_MAX)
+    const long value = strtol(*text, &end, 10);
+    if (**text < '0' || **text > '9' || errno || value > INT32_MAX)
         return 0;
+    *text = end;
     *index = (int32_t)value;
     return 1;
 }
 
-int tool_device(const char *who, const device_options *o, embed_context_params *params) {
+/* What may follow the kind: nothing, ":2", ":0,1,2" or ":all"; 0 if it is none of them. */
+static int read_devices(const char *text, device_options *o, embed_context_params *params) {
+    int32_t n = 0;
+    if (*text == '\0')
+        return 1;
+    if (strcmp(text, ":all") == 0) {
+        params->n_devices = EMBED_ALL_DEVICES;
+        return 1;
+    }
+    do {
+        text++; /* the colon or a comma */
+        if (n == TOOL_MAX_DEVICES || !read_index(&text, &o->indices[n++]))
+            return 0;
+    } while (*text == ',');
+    if (*text != '\0')
+        return 0;
+    if (n == 1)
+        params->device_index = o->indices[0];
+    else {
+        params->devices = o->indices;
+        params->n_devices = n;
+    }
+    return 1;
+}
+
+int tool_device(const char *who, device_options *o, embed_context_params *params) {
     static const option_choice kinds[] = {{"cpu", EMBED_DEVICE_CPU},
                                           {"cuda", EMBED_DEVICE_CUDA},
                                           {"auto", EMBED_DEVICE_AUTO},
                                           {"emulated", EMBED_DEVICE_EMULATED},
                                           {NULL, 0}};
     params->device_dtype = o->dtype;
+    params->placement = o->placement;
     if (!o->device)
         return EXIT_OK;
+    const size_t length = strcspn(o->device, ":");
     for (const option_choice *c = kinds; c->name; c++)
-        if (strcmp(c->name, o->device) == 0)
+        if (strlen(c->name) == length && memcmp(c->name, o->device, length) == 0)
             params->device = c->value;
-    if (strncmp(o->device, "cuda:", 5) == 0 && read_index(o->device + 5, &params->device_index))
-        params->device = EMBED_DEVICE_CUDA;
-    if (params->device == 0)
-        return tool_usage(who, "--device: expected cpu, cuda, cuda:N, auto or emulated, found '%s'",
+    const int several =
+        params->device == EMBED_DEVICE_CUDA || params->device == EMBED_DEVICE_EMULATED;
+    if (params->device == 0 || (!several && o->device[length] != '\0') ||
+        !read_devices(o->device + length, o, params))
+        return tool_usage(who,
+                          "--device: expected cpu, cuda, cuda:N, cuda:N,N..., cuda:all, auto or "
+                          "emulated, found '%s'",
                           o->device);
     return EXIT_OK;
 }

@@ -41,30 +41,46 @@ int tool_flush_stdout(const char *who);
 /* The values of --role. */
 extern const option_choice tool_roles[];
 
-/* --device and --device-dtype, of every command that encodes. Starts zeroed. */
+/* --device, --device-dtype and --placement, of every command that encodes. Starts zeroed. */
+enum { TOOL_MAX_DEVICES = 64 };
 typedef struct device_options {
     const char *device; /* NULL: the CPU */
     int32_t dtype;      /* embed_dtype; 0: not given */
+    int32_t placement;  /* embed_placement */
+    int32_t indices[TOOL_MAX_DEVICES];
 } device_options;
-extern const option_choice tool_device_types[];
-/* Into params; EXIT_USAGE after a message if it is no device. */
-int tool_device(const char *who, const device_options *o, embed_context_params *params);
+extern const option_choice tool_device_types[], tool_placements[];
+/* Into params, which point into *o; EXIT_USAGE after a message if it is no device. */
+int tool_device(const char *who, device_options *o, embed_context_params *params);
 
 #define OPTIONS_DEVICE(o)                                                                          \
     {"run",                                                                                        \
      "device",                                                                                     \
      "DEVICE",                                                                                     \
      "cpu, cuda, cuda:N, auto (a GPU if one is usable, else the CPU)\n"                            \
-     "or emulated (the GPU's kernels on the CPU) (cpu)",                                           \
+     "or emulated (the GPU's kernels on the CPU) (cpu); several:\n"                                \
+     "cuda:0,1,2 or cuda:all",                                                                     \
      &(o).device,                                                                                  \
      NULL,                                                                                         \
      OPTION_TEXT,                                                                                  \
      0,                                                                                            \
      0,                                                                                            \
      0},                                                                                           \
+        {"run",                                                                                    \
+         "device-dtype",                                                                           \
+         "TYPE",                                                                                   \
+         "numbers on the device: f32, f16 or bf16 (f32)",                                          \
+         &(o).dtype,                                                                               \
+         tool_device_types,                                                                        \
+         OPTION_CHOICE,                                                                            \
+         0,                                                                                        \
+         0,                                                                                        \
+         0},                                                                                       \
     {                                                                                              \
-        "run", "device-dtype", "TYPE", "numbers on the device: f32, f16 or bf16 (f32)",            \
-            &(o).dtype, tool_device_types, OPTION_CHOICE, 0, 0, 0                                  \
+        "run", "placement", "HOW",                                                                 \
+            "of several devices: replicated, or experts (each expert\n"                            \
+            "on one of them, for models too large for one) (replicated)",                          \
+            &(o).placement, tool_placements, OPTION_CHOICE, 0, 0, 0                                \
     }
 
 #define OPTION_MODEL(variable)                                                                     \

@@ -1,7 +1,7 @@
 #include "api/params.h"
 #include "api/place.h"
 #include "model/context.h"
-#include "model/device_forward.h"
+#include "model/device_group.h"
 #include "model/ngram_binding.h"
 
 /* The caller's params with defaults filled in. */
@@ -28,7 +28,7 @@ static embed_status read_params(embed_context_params *p, const embed_context_par
 embed_status embed_context_create(embed_context **out, embed_model *model,
                                   const embed_context_params *params) {
     embed_context_params p;
-    emb_place place;
+    emb_places places;
     if (out == NULL)
         return emb_fail(EMBED_ERR_ARG, "out: NULL");
     *out = NULL;
@@ -38,8 +38,8 @@ embed_status embed_context_create(embed_context **out, embed_model *model,
     EMB_TRY(read_params(&p, params));
     if (p.table != NULL)
         EMB_TRY(emb_ngram_binding_fits(model, p.table));
-    EMB_TRY(emb_place_find(&place, &p));
-    EMB_TRY(emb_context_create(out, model, p.table, p.threads, p.batch_tokens, &place));
+    EMB_TRY(emb_places_find(&places, &p));
+    EMB_TRY(emb_context_create_on(out, model, p.table, p.threads, p.batch_tokens, &places));
 fail:
     return st;
 }
@@ -52,21 +52,21 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
                               uint64_t *bytes) {
     embed_status st = EMBED_OK;
     embed_context_params p;
-    emb_place place;
+    emb_places places;
     emb_plan plan;
-    emb_device_plan device;
+    uint64_t device;
     emb_tok_scratch *scratch = NULL;
     if (model == NULL || bytes == NULL)
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", model == NULL ? "model" : "bytes");
     EMB_TRY(read_params(&p, params));
-    EMB_TRY(emb_place_find(&place, &p));
-    EMB_TRY(emb_context_plan(&plan, model, p.threads, p.batch_tokens, &place));
+    EMB_TRY(emb_places_find(&places, &p));
+    EMB_TRY(emb_context_plan(&plan, model, p.threads, p.batch_tokens, &places.place));
     EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, bytes));
-    if (place.backend != NULL) {
-        const int64_t most = emb_device_plan_most_tokens(model);
-        EMB_TRY(emb_device_plan_make(&device, model, place.dtype,
-                                     p.batch_tokens < most ? p.batch_tokens : most));
-        *bytes += device.device_bytes + device.pinned_bytes;
+    if (places.place.backend != NULL) {
+        const int64_t most = emb_device_group_most_tokens(model, &places);
+        EMB_TRY(emb_device_group_plan_bytes(
+            model, &places, p.batch_tokens < most ? p.batch_tokens : most, &device));
+        *bytes += device;
     }
     EMB_TRY(emb_tok_scratch_create(&scratch, &model->base)); /* as each thread will have */
     *bytes += emb_tok_scratch_bytes(scratch) * (uint64_t)p.threads;

@@ -79,3 +79,96 @@ embed_status emb_place_find(emb_place *place, const embed_context_params *p) {
 fail:
     return st;
 }
+
+/* -------------------------------------------------------------------------------- several */
+
+static embed_status describe(const emb_backend *b, int32_t device, emb_device_facts *facts) {
+    emb_device_error err = {""};
+    memset(facts, 0, sizeof *facts);
+    if (b->describe(b->self, device, facts, &err) != EMB_DEVICE_OK)
+        return emb_fail(EMBED_ERR_DEVICE, "%s:%d: %s", b->name, device, err.text);
+    return EMBED_OK;
+}
+
+static embed_status count(const emb_backend *b, int32_t *n) {
+    emb_device_error err = {""};
+    if (b->count(b->self, n, &err) != EMB_DEVICE_OK)
+        return emb_fail(EMBED_ERR_DEVICE, "%s: %s", b->name, err.text);
+    return EMBED_OK;
+}
+
+static embed_status take_all(emb_places *places) {
+    embed_status st = EMBED_OK;
+    emb_device_facts facts;
+    int32_t n = 0;
+    EMB_TRY(count(places->place.backend, &n));
+    places->n = 0;
+    for (int32_t i = 0; i < n && places->n < EMB_MAX_RANKS; i++) {
+        EMB_TRY(describe(places->place.backend, i, &facts));
+        if (facts.usable)
+            places->devices[places->n++] = i;
+    }
+    if (places->n == 0)
+        return emb_fail(EMBED_ERR_DEVICE, "%s: none of %d devices is usable",
+                        places->place.backend->name, n);
+fail:
+    return st;
+}
+
+static embed_status take_listed(emb_places *places, const int32_t *devices, int32_t n) {
+    embed_status st = EMBED_OK;
+    emb_device_facts facts;
+    int32_t there = 0;
+    EMB_TRY(count(places->place.backend, &there));
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t at = devices[i];
+        if (at < 0 || at >= there)
+            return emb_fail(EMBED_ERR_DEVICE,
+                            "embed_context_params.devices[%d]: expected a device below %d, found "
+                            "%d",
+                            i, there, at);
+        for (int32_t j = 0; j < i; j++)
+            if (devices[j] == at)
+                return emb_fail(EMBED_ERR_ARG,
+                                "embed_context_params.devices[%d]: %d is there twice, also at %d",
+                                i, at, j);
+        EMB_TRY(describe(places->place.backend, at, &facts));
+        if (!facts.usable)
+            return emb_fail(EMBED_ERR_DEVICE, "%s:%d: not usable: %s", places->place.backend->name,
+                            at, facts.reason);
+        places->devices[i] = at;
+    }
+    places->n = n;
+fail:
+    return st;
+}
+
+embed_status emb_places_take(emb_places *places, const embed_context_params *p) {
+    if (p->placement != EMBED_PLACE_REPLICATED && p->placement != EMBED_PLACE_EXPERTS)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.placement: expected an embed_placement, found %d",
+                        p->placement);
+    places->placement = p->placement;
+    if (p->n_devices == 0 && p->devices == NULL)
+        return EMBED_OK;
+    if (p->n_devices < EMBED_ALL_DEVICES || p->n_devices > EMB_MAX_RANKS ||
+        (p->n_devices > 0) != (p->devices != NULL))
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.n_devices: expected 1 to %d with devices, 0 or "
+                        "EMBED_ALL_DEVICES without, found %d %s",
+                        EMB_MAX_RANKS, p->n_devices, p->devices != NULL ? "with" : "without");
+    if (p->device_index != 0)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.device_index: expected 0 beside n_devices, found %d",
+                        p->device_index);
+    if (places->place.backend == NULL || p->device == EMBED_DEVICE_AUTO)
+        return emb_fail(EMBED_ERR_ARG, "embed_context_params.n_devices: expected device to be "
+                                       "EMBED_DEVICE_CUDA or EMBED_DEVICE_EMULATED");
+    return p->devices == NULL ? take_all(places) : take_listed(places, p->devices, p->n_devices);
+}
+
+embed_status emb_places_find(emb_places *places, const embed_context_params *p) {
+    *places = (emb_places){.n = 0};
+    const embed_status st = emb_place_find(&places->place, p);
+    return st != EMBED_OK ? st : emb_places_take(places, p);
+}

@@ -15,7 +15,8 @@ const emb_backend *embed_backend_open(uint32_t abi) {
     static const emb_backend nothing = {.abi = 0, .library_version = EMBED_VERSION};
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static emb_fake *fake;
-    emb_fake_params params = {.seed = 1,
+    emb_fake_params params = {.devices = 8, /* to check several against one */
+                              .seed = 1,
                               .open_memory = 1,
                               .run_job = emb_emulation_run,
                               .job_error = emb_emulation_error};

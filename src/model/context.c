@@ -1,6 +1,7 @@
 #include "model/context.h"
 
 #include "model/device_forward.h"
+#include "model/device_group.h"
 #include "model/runner.h"
 
 void emb_context_free(embed_context *ctx) {
@@ -9,6 +10,7 @@ void emb_context_free(embed_context *ctx) {
     const emb_env env = ctx->env;
     emb_forward *f = &ctx->forward;
     emb_device_forward_free(ctx->device);
+    emb_device_group_free(ctx->group);
     for (int32_t i = 0; ctx->tokenizers != NULL && i < f->plan.threads; i++)
         emb_tok_scratch_free(ctx->tokenizers[i]);
     emb_pool_free(f->exec.pool);
@@ -89,14 +91,17 @@ embed_status emb_context_plan(emb_plan *plan, const embed_model *model, int32_t 
     return st;
 }
 
-/* With half the batch, and half of that, where the device's memory is too small. */
-static embed_status create_device(embed_context *ctx, const emb_place *place) {
+/* With half the batch, and half of that, where the memory of a device is too small. */
+static embed_status create_device(embed_context *ctx, const emb_places *places) {
     embed_status st;
-    const int64_t most = emb_device_plan_most_tokens(ctx->model);
+    const emb_place *place = &places->place;
+    const int32_t index = places->n > 0 ? places->devices[0] : place->index;
+    const int64_t most = emb_device_group_most_tokens(ctx->model, places);
     int32_t tokens = ctx->batch_tokens < most ? ctx->batch_tokens : (int32_t)most;
     for (;;) {
-        st = emb_device_forward_create(&ctx->device, ctx->model, place->backend, place->index,
-                                       place->dtype, tokens);
+        st = places->n > 1 ? emb_device_group_create(&ctx->group, ctx->model, places, tokens)
+                           : emb_device_forward_create(&ctx->device, ctx->model, place->backend,
+                                                       index, place->dtype, tokens);
         if (st != EMBED_ERR_NOMEM || tokens / 2 < EMB_LEAST_BATCH_TOKENS)
             break;
         tokens /= 2;
@@ -104,16 +109,26 @@ static embed_status create_device(embed_context *ctx, const emb_place *place) {
                 tokens);
     }
     ctx->forward.plan.batch_tokens = tokens;
+    ctx->runner = ctx->group != NULL ? &ctx->group->runner : &emb_runner_device;
     return st;
 }
 
 embed_status emb_context_create(embed_context **out, embed_model *model, embed_table *table,
                                 int32_t threads, int32_t batch_tokens, const emb_place *place) {
+    emb_places places = {.n = 0};
+    if (place != NULL)
+        places.place = *place;
+    return emb_context_create_on(out, model, table, threads, batch_tokens, &places);
+}
+
+embed_status emb_context_create_on(embed_context **out, embed_model *model, embed_table *table,
+                                   int32_t threads, int32_t batch_tokens,
+                                   const emb_places *places) {
     embed_status st = EMBED_OK;
     embed_context *ctx = NULL;
     emb_plan plan;
     *out = NULL;
-    EMB_TRY(emb_context_plan(&plan, model, threads, batch_tokens, place));
+    EMB_TRY(emb_context_plan(&plan, model, threads, batch_tokens, &places->place));
     EMB_TRY(emb_new(&model->base, sizeof *ctx, (void **)&ctx));
     ctx->env = model->base;
     emb_model_retain(model);
@@ -125,10 +140,8 @@ embed_status emb_context_create(embed_context **out, embed_model *model, embed_t
     ctx->forward.model = model;
     ctx->forward.exec.isa = model->isa;
     EMB_TRY(apply_plan(ctx, &plan));
-    if (place != NULL && place->backend != NULL) {
-        EMB_TRY(create_device(ctx, place));
-        ctx->runner = &emb_runner_device;
-    }
+    if (places->place.backend != NULL)
+        EMB_TRY(create_device(ctx, places));
     EMB_TRY(create_window(ctx));
     EMB_TRY(create_counts(ctx));
     EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, batch_tokens));
@@ -223,6 +236,7 @@ uint64_t emb_context_bytes(embed_context *ctx) {
     bytes += ctx->next != NULL ? emb_stage_bytes(ctx->next) : 0;
     pthread_mutex_unlock(&ctx->mutex);
     bytes += ctx->device != NULL ? emb_device_forward_bytes(ctx->device) : 0;
+    bytes += ctx->group != NULL ? emb_device_group_bytes(ctx->group) : 0;
     for (int32_t i = 0; i < ctx->forward.plan.threads; i++)
         bytes += emb_tok_scratch_bytes(ctx->tokenizers[i]);
     return bytes;

@@ -13,6 +13,7 @@
 #define EMB_LEAST_BATCH_TOKENS 64
 
 struct emb_device_forward;
+struct emb_device_group;
 struct emb_runner;
 
 /* A batch that came out. */
@@ -31,6 +32,14 @@ typedef struct emb_place {
     int32_t dtype;              /* of matrices and hidden states there */
 } emb_place;
 
+/* The same for several devices of one backend. */
+typedef struct emb_places {
+    emb_place place;
+    int32_t n;         /* 0: place.index alone; else these */
+    int32_t placement; /* embed_placement */
+    int32_t devices[EMB_MAX_RANKS];
+} emb_places;
+
 /* The first failure of a worker thread, brought to the thread that called. */
 typedef struct emb_text_fault {
     embed_status status; /* EMBED_OK: none */
@@ -42,7 +51,8 @@ struct embed_context {
     emb_env env;
     embed_model *model;
     emb_forward forward;               /* on a device: its plan and counts only */
-    struct emb_device_forward *device; /* NULL: the CPU */
+    struct emb_device_forward *device; /* NULL: the CPU, or */
+    struct emb_device_group *group;    /* several devices */
     const struct emb_runner *runner;
     emb_result result;            /* of the CPU's last batch */
     atomic_flag busy;             /* a call is running */
@@ -64,6 +74,8 @@ struct embed_context {
  * EMB_LEAST_BATCH_TOKENS. */
 embed_status emb_context_create(embed_context **out, embed_model *model, embed_table *table,
                                 int32_t threads, int32_t batch_tokens, const emb_place *place);
+embed_status emb_context_create_on(embed_context **out, embed_model *model, embed_table *table,
+                                   int32_t threads, int32_t batch_tokens, const emb_places *places);
 void emb_context_free(embed_context *ctx);
 
 /* Around each call that encodes: the table it finds stays its table. */

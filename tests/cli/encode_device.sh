@@ -9,8 +9,8 @@ model=$2/bert
 module=${3:-}
 . "$here/check.sh"
 
-for device in gpu cuda: cuda:x cuda:-1 cuda:1x ""; do
-    wrong "--device: expected cpu, cuda, cuda:N, auto or emulated, found '$device'" \
+for device in gpu cuda: cuda:x cuda:-1 cuda:1x cuda:0, cuda:0,,1 cuda:0,all cpu:1 auto:0 ""; do
+    wrong "--device: expected cpu, cuda, cuda:N, cuda:N,N..., cuda:all, auto or emulated, found '$device'" \
         "$embed" encode -m "$model" --device "$device"
 done
 wrong "--device-dtype: expected f32, f16 or bf16, found 'int8'" \
@@ -54,5 +54,14 @@ for device in cpu emulated; do
 done
 [ "$(wc -l <cpu.txt)" -ge 400 ] || failed "expected numbers in cpu.npy"
 paste cpu.txt emulated.txt | awk '($1 - $2) ^ 2 > 1e-8 { exit 1 }' || failed "the rows differ"
+# Several devices: the bytes of one, whichever way the model lies on them.
+for device in "emulated:3,1" "emulated:all"; do
+    run 0 "$embed" encode -m "$model" --device "$device" --batch-tokens 32 -i texts.txt -o several.npy
+    same several.npy v.npy
+done
+fails "devices[1]: 1 is there twice, also at 0" \
+    "$embed" encode -m "$model" --device emulated:1,1 -i texts.txt -o w.npy
+fails "devices[1]: expected a device below 8, found 8" \
+    "$embed" encode -m "$model" --device emulated:0,8 -i texts.txt -o w.npy
 run 0 "$embed" bench -m "$model" --device emulated --device-dtype bf16 --texts 2 --tokens 8 --reps 1
 passed

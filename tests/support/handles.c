@@ -18,8 +18,10 @@ embed_model *test_open(const char *dir) {
 }
 
 embed_context *test_context(embed_model *model, int threads, int batch_tokens) {
-    const embed_context_params params = {sizeof params, threads, batch_tokens, NULL, 0, 0, 0, 0};
+    embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     embed_context *ctx;
+    params.threads = threads;
+    params.batch_tokens = batch_tokens;
     TEST_OK(embed_context_create(&ctx, model, &params));
     return ctx;
 }

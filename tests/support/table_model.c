@@ -66,8 +66,11 @@ embed_table *test_table_make(embed_model *model, const char *path, const test_ta
 
 embed_context *test_context_with(embed_model *model, embed_table *table, int threads,
                                  int batch_tokens) {
-    const embed_context_params params = {sizeof params, threads, batch_tokens, table, 0, 0, 0, 0};
+    embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     embed_context *ctx;
+    params.threads = threads;
+    params.batch_tokens = batch_tokens;
+    params.table = table;
     TEST_OK(embed_context_create(&ctx, model, &params));
     return ctx;
 }

@@ -1,0 +1,179 @@
+#include "model/device_group.h"
+
+#include "model/encode.h"
+
+/* ---------------------------------------------------------------------------------- replicated */
+
+static embed_status group_begin(embed_context *ctx, const emb_job *job) {
+    embed_status st = EMBED_OK;
+    const emb_device_group *g = ctx->group;
+    emb_device_output output = {.type = EMBED_F32};
+    if (job != NULL)
+        output = (emb_device_output){
+            .type = job->output, .dim = job->pooling.dim, .ranges = job->ranges};
+    EMB_TRY(emb_runner_cpu.begin(ctx, job)); /* counts start at zero */
+    for (int32_t r = 0; r < g->n; r++)
+        EMB_TRY(emb_device_forward_begin(g->forwards[r], job != NULL ? &output : NULL));
+fail:
+    return st;
+}
+
+static embed_status group_end(embed_context *ctx) {
+    embed_status st = EMBED_OK;
+    const emb_device_group *g = ctx->group;
+    emb_expert_counts *c = &ctx->forward.counts;
+    const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
+    if (n == 0)
+        return EMBED_OK;
+    for (int32_t r = 0; r < g->n; r++) {
+        EMB_TRY(emb_device_forward_counts(g->forwards[r], g->tokens, g->gate_sum));
+        for (size_t i = 0; i < n; i++) {
+            c->tokens[i] += g->tokens[i];
+            c->gate_sum[i] += g->gate_sum[i];
+        }
+    }
+fail:
+    return st;
+}
+
+/* One text longer than all batches has room on one device. */
+static embed_status group_reserve(embed_context *ctx, int64_t tokens) {
+    const emb_device_group *g = ctx->group;
+    for (int32_t r = 0; r < g->n; r++)
+        if (g->forwards[r]->plan.tokens >= tokens)
+            return EMBED_OK;
+    return emb_device_forward_reserve(g->forwards[0], tokens);
+}
+
+/* Of the devices with room for it, the one with least to do; -1: none. */
+static int32_t least_busy(const emb_device_group *g, int64_t tokens) {
+    int32_t best = -1;
+    for (int32_t r = 0; r < g->n; r++)
+        if (g->forwards[r]->pending < EMB_DEVICE_SETS && g->forwards[r]->plan.tokens >= tokens &&
+            (best < 0 || g->queued[r] < g->queued[best]))
+            best = r;
+    return best;
+}
+
+static embed_status group_submit(embed_context *ctx, const emb_slot *slot,
+                                 const emb_pooling_options *options) {
+    embed_status st = EMBED_OK;
+    emb_device_group *g = ctx->group;
+    const int32_t r = least_busy(g, slot->batch.tokens);
+    if (r < 0)
+        return emb_fail(EMBED_ERR_INTERNAL, "batch of %lld tokens: no device has room",
+                        (long long)slot->batch.tokens);
+    EMB_TRY(emb_device_forward_submit(g->forwards[r], slot, options));
+    g->queued[r] += slot->batch.tokens;
+    g->order[(g->first + g->under_way++) % (g->n * EMB_DEVICE_SETS)] = r;
+fail:
+    return st;
+}
+
+static embed_status group_collect(embed_context *ctx, emb_result *result) {
+    embed_status st = EMBED_OK;
+    emb_device_group *g = ctx->group;
+    const int32_t r = g->order[g->first];
+    const emb_device_set *set;
+    EMB_TRY(emb_device_forward_collect(g->forwards[r], &set));
+    g->queued[r] -= set->tokens;
+    g->first = (g->first + 1) % (g->n * EMB_DEVICE_SETS);
+    g->under_way--;
+    *result = (emb_result){
+        .texts = set->texts, .n_texts = set->n_texts, .tokens = set->tokens, .rows = set->out};
+fail:
+    return st;
+}
+
+static embed_status group_states(embed_context *ctx, const emb_slot *slot, const float **states) {
+    const emb_device_group *g = ctx->group;
+    int32_t r = 0;
+    while (r < g->n - 1 && g->forwards[r]->plan.tokens < slot->batch.tokens)
+        r++;
+    return emb_device_forward_states(g->forwards[r], slot, states);
+}
+
+static void group_drop(embed_context *ctx) {
+    emb_device_group *g = ctx->group;
+    for (int32_t r = 0; r < g->n; r++) {
+        emb_device_forward_drop(g->forwards[r]);
+        g->queued[r] = 0;
+    }
+    g->first = g->under_way = 0;
+}
+
+static const emb_runner replicated = {
+    .begin = group_begin,
+    .end = group_end,
+    .reserve = group_reserve,
+    .submit = group_submit,
+    .collect = group_collect,
+    .states = group_states,
+    .drop = group_drop,
+};
+
+/* -------------------------------------------------------------------------------------- memory */
+
+int64_t emb_device_group_most_tokens(const embed_model *model, const emb_places *places) {
+    (void)places;
+    return emb_device_plan_most_tokens(model);
+}
+
+embed_status emb_device_group_plan_bytes(const embed_model *model, const emb_places *places,
+                                         int64_t tokens, uint64_t *bytes) {
+    emb_device_plan plan;
+    const embed_status st = emb_device_plan_make(&plan, model, places->place.dtype, tokens);
+    const uint64_t n = places->n > 0 ? (uint64_t)places->n : 1;
+    *bytes = st == EMBED_OK ? n * (plan.device_bytes + plan.pinned_bytes) : 0;
+    return st;
+}
+
+uint64_t emb_device_group_bytes(const emb_device_group *g) {
+    uint64_t bytes = 0;
+    for (int32_t r = 0; r < g->n; r++)
+        bytes += emb_device_forward_bytes(g->forwards[r]);
+    return bytes;
+}
+
+embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
+                                     const emb_places *places, int64_t tokens) {
+    embed_status st = EMBED_OK;
+    emb_device_group *g = NULL;
+    const emb_device_home *homes[EMB_MAX_RANKS];
+    emb_device_plan plan;
+    const size_t counts = (size_t)model->moe_layers * (size_t)model->config.encoder.experts;
+    *out = NULL;
+    if (places->placement == EMBED_PLACE_EXPERTS && model->moe_layers > 0)
+        return emb_fail(EMBED_ERR_UNSUPPORTED, "%s: experts cannot be spread over devices yet",
+                        model->name);
+    EMB_TRY(emb_device_plan_make(&plan, model, places->place.dtype, tokens));
+    EMB_TRY(emb_device_homes_get(homes, model, places->place.backend, places->devices, places->n,
+                                 places->place.dtype, 0));
+    EMB_TRY(emb_new(&model->base, sizeof *g, (void **)&g));
+    g->env = model->base;
+    g->n = places->n;
+    g->runner = replicated;
+    g->runner.depth = g->n * EMB_DEVICE_SETS;
+    if (counts > 0) {
+        EMB_TRY(emb_new_array(&g->env, counts, sizeof *g->tokens, (void **)&g->tokens));
+        EMB_TRY(emb_new_array(&g->env, counts, sizeof *g->gate_sum, (void **)&g->gate_sum));
+    }
+    for (int32_t r = 0; r < g->n; r++)
+        EMB_TRY(emb_device_forward_create_at(&g->forwards[r], model, homes[r], tokens));
+    *out = g;
+    return EMBED_OK;
+fail:
+    emb_device_group_free(g);
+    return st;
+}
+
+void emb_device_group_free(emb_device_group *g) {
+    if (g == NULL)
+        return;
+    const emb_env env = g->env;
+    for (int32_t r = 0; r < g->n; r++)
+        emb_device_forward_free(g->forwards[r]);
+    emb_free(&env, g->tokens);
+    emb_free(&env, g->gate_sum);
+    emb_free(&env, g);
+}
