@@ -22,8 +22,8 @@
  *   - Weights are memory-mapped. A checkpoint file that is cut or overwritten in place while a
  *     model is open changes the vectors or raises SIGBUS, as with every mapping; replace
  *     checkpoints by renaming.
- *   - A forked child may use neither contexts nor models of its parent: the worker threads of a
- *     context do not survive fork().
+ *   - A forked child may use neither contexts nor models of its parent, but may free them: the
+ *     worker threads of a context do not survive fork(). On a device it is EMBED_ERR_DEVICE.
  *   - The library never prints, exits, aborts, reads the environment, installs signal handlers or
  *     changes process-wide state. Its only state outside handles is the thread-local text of
  *     embed_last_error().

@@ -24,6 +24,7 @@ struct emb_pool {
     emb_env env;
     int threads; /* caller included */
     int started; /* workers that run */
+    pid_t pid;   /* the process they run in */
     pthread_t *handles;
     struct worker *workers;
     emb_task_fn fn;
@@ -119,6 +120,7 @@ embed_status emb_pool_create(emb_pool **out, const emb_env *env, int threads) {
     EMB_TRY(emb_new(env, sizeof *p, (void **)&p));
     p->env = *env;
     p->threads = threads;
+    p->pid = getpid();
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->wake, NULL);
     EMB_TRY(emb_new_array(env, (size_t)threads, sizeof *p->handles, (void **)&p->handles));
@@ -139,14 +141,16 @@ fail:
 void emb_pool_free(emb_pool *p) {
     if (p == NULL)
         return;
-    pthread_mutex_lock(&p->mutex);
-    atomic_store(&p->stop, 1);
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->mutex);
-    for (int i = 0; i < p->started; i++)
-        pthread_join(p->handles[i], NULL);
-    pthread_cond_destroy(&p->wake);
-    pthread_mutex_destroy(&p->mutex);
+    if (p->pid == getpid()) { /* a child of fork() has none of the threads to wait for */
+        pthread_mutex_lock(&p->mutex);
+        atomic_store(&p->stop, 1);
+        pthread_cond_broadcast(&p->wake);
+        pthread_mutex_unlock(&p->mutex);
+        for (int i = 0; i < p->started; i++)
+            pthread_join(p->handles[i], NULL);
+        pthread_cond_destroy(&p->wake);
+        pthread_mutex_destroy(&p->mutex);
+    }
     const emb_env env = p->env;
     emb_free(&env, p->workers);
     emb_free(&env, p->handles);

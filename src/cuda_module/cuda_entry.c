@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@
 
 static struct {
     pthread_mutex_t lock;
-    pid_t pid; /* that first used the driver; 0: none yet */
+    _Atomic int64_t pid; /* that first used the driver; 0: none yet */
 } process = {PTHREAD_MUTEX_INITIALIZER, 0};
 
 int emb_cuda_error(emb_device_error *err, int code, const char *fmt, ...) {
@@ -102,21 +103,19 @@ static int check_driver(emb_device_error *err) {
 
 int emb_cuda_ready(int32_t *devices, emb_device_error *err) {
     int n = 0;
+    int64_t first = 0;
+    const int64_t self = getpid();
     *devices = 0;
+    /* Before the lock, which in a child may be held by a thread of the parent's. */
+    if (!atomic_compare_exchange_strong(&process.pid, &first, self) && first != self)
+        return emb_cuda_error(err, EMB_DEVICE_FORKED,
+                              "CUDA was first used by process %lld, of which this is a child: "
+                              "start a program of its own (exec) or use it only after fork()",
+                              (long long)first);
     (void)pthread_mutex_lock(&process.lock);
-    const pid_t first = process.pid, self = getpid();
-    int code = EMB_DEVICE_OK;
-    if (first != 0 && first != self)
-        code = emb_cuda_error(err, EMB_DEVICE_FORKED,
-                              "CUDA was first used by process %ld, of which this is a child: start "
-                              "a program of its own (exec) or use it only after fork()",
-                              (long)first);
-    if (code == EMB_DEVICE_OK)
-        code = check_driver(err);
+    int code = check_driver(err);
     if (code == EMB_DEVICE_OK) {
         const cudaError_t result = cudaGetDeviceCount(&n);
-        if (result == cudaSuccess)
-            process.pid = self;
         if (result == cudaErrorNoDevice || (result == cudaSuccess && n == 0))
             code = emb_cuda_error(err, EMB_DEVICE_UNAVAILABLE,
                                   "no device: the driver works, but shows no GPU");

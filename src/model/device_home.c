@@ -1,6 +1,7 @@
 #include "model/device_home.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "device/transport.h"
 
@@ -136,15 +137,31 @@ fail:
     return st;
 }
 
+/* A child of fork() finds devices that are not its own, and perhaps a mutex that nobody will ever
+ * unlock. */
+static embed_status check_process(embed_model *m) {
+    int64_t first = 0;
+    const int64_t self = getpid();
+    if (atomic_compare_exchange_strong(&m->homes_pid, &first, self) || first == self)
+        return EMBED_OK;
+    return emb_fail(EMBED_ERR_DEVICE,
+                    "%s: brought to a device by process %lld, of which %lld is a child; open "
+                    "models and contexts after fork()",
+                    m->name, (long long)first, (long long)self);
+}
+
 embed_status emb_device_homes_get(const emb_device_home **out, embed_model *m,
                                   const emb_backend *backend, const int32_t *indices, int32_t n,
                                   int32_t dtype, int sharded) {
+    embed_status st = EMBED_OK;
     emb_device_home *homes[EMB_MAX_RANKS] = {NULL};
     if (n < 1 || n > EMB_MAX_RANKS)
         return emb_fail(EMBED_ERR_ARG, "devices: expected 1 to %d, found %d", EMB_MAX_RANKS, n);
+    EMB_TRY(check_process(m));
     pthread_mutex_lock(&m->homes_mutex);
-    const embed_status st = get(homes, m, backend, indices, n, dtype, sharded);
+    st = get(homes, m, backend, indices, n, dtype, sharded);
     pthread_mutex_unlock(&m->homes_mutex);
+fail:
     for (int32_t r = 0; r < n; r++)
         out[r] = st == EMBED_OK ? homes[r] : NULL;
     return st;

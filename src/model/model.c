@@ -36,6 +36,7 @@ static embed_status model_create(embed_model **out, const emb_env *base) {
     atomic_init(&m->allocated, sizeof *m);
     atomic_init(&m->refs, 1);
     atomic_init(&m->idle_scratch, NULL);
+    atomic_init(&m->homes_pid, 0);
     pthread_mutex_init(&m->mutex, NULL);
     pthread_mutex_init(&m->homes_mutex, NULL);
     *out = m;

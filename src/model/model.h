@@ -38,6 +38,7 @@ struct embed_model {
     char embedding_hash[EMB_FINGERPRINT_CHARS]; /* of the word embedding matrix; the same */
     pthread_mutex_t homes_mutex;                /* guards the next, also while one is made */
     struct emb_device_home *homes;              /* devices that hold the weights too */
+    _Atomic int64_t homes_pid; /* the process that asked for one first, 0: none did */
 };
 
 /* params: complete (struct_size is not looked at). On failure *out is NULL. */

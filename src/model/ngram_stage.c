@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -42,6 +43,7 @@ struct emb_stage {
     pthread_cond_t work, done;
     pthread_t helper;
     int started, stop;
+    pid_t pid; /* the process the helper runs in */
 };
 
 static void *counted_alloc(void *user, size_t size, size_t align) {
@@ -148,6 +150,7 @@ embed_status emb_stage_create(emb_stage **out, const emb_env *env, embed_table *
     *out = NULL;
     EMB_TRY(emb_new(env, sizeof *s, (void **)&s));
     s->env = *env;
+    s->pid = getpid();
     count_into(&s->fetchers, env);
     s->n = table != NULL ? EMB_STAGE_SLOTS : 1;
     pthread_mutex_init(&s->mutex, NULL);
@@ -171,7 +174,8 @@ void emb_stage_free(emb_stage *s) {
     if (s == NULL)
         return;
     const emb_env env = s->env;
-    if (s->started) {
+    const int ours = s->pid == getpid(); /* a child of fork() has no helper to wait for */
+    if (s->started && ours) {
         pthread_mutex_lock(&s->mutex);
         s->stop = 1;
         pthread_cond_signal(&s->work);
@@ -182,9 +186,11 @@ void emb_stage_free(emb_stage *s) {
         emb_ngram_fetcher_free(s->slots[i].fetcher);
         emb_slot_clear(&s->slots[i].slot, &env);
     }
-    pthread_cond_destroy(&s->done);
-    pthread_cond_destroy(&s->work);
-    pthread_mutex_destroy(&s->mutex);
+    if (ours) {
+        pthread_cond_destroy(&s->done);
+        pthread_cond_destroy(&s->work);
+        pthread_mutex_destroy(&s->mutex);
+    }
     emb_ngram_table_release(s->table);
     emb_free(&env, s);
 }

@@ -30,6 +30,7 @@ typedef struct pool_queue {
     uint32_t idle;    /* threads that sleep */
     pthread_t threads[THREADS];
     uint32_t started;
+    pid_t pid; /* the process the threads run in */
     int waiting, stop;
 } pool_queue;
 
@@ -102,15 +103,17 @@ static embed_status pool_wait(emb_ngram_queue *queue, uint32_t *slot, int32_t *r
 static void pool_free(emb_ngram_queue *queue) {
     pool_queue *p = (pool_queue *)(void *)queue;
     const emb_env env = p->env;
-    (void)pthread_mutex_lock(&p->lock);
-    p->stop = 1;
-    (void)pthread_cond_broadcast(&p->work);
-    (void)pthread_mutex_unlock(&p->lock);
-    for (uint32_t i = 0; i < p->started; i++)
-        (void)pthread_join(p->threads[i], NULL);
-    (void)pthread_cond_destroy(&p->ready);
-    (void)pthread_cond_destroy(&p->work);
-    (void)pthread_mutex_destroy(&p->lock);
+    if (p->pid == getpid()) { /* a child of fork() has none of the threads to wait for */
+        (void)pthread_mutex_lock(&p->lock);
+        p->stop = 1;
+        (void)pthread_cond_broadcast(&p->work);
+        (void)pthread_mutex_unlock(&p->lock);
+        for (uint32_t i = 0; i < p->started; i++)
+            (void)pthread_join(p->threads[i], NULL);
+        (void)pthread_cond_destroy(&p->ready);
+        (void)pthread_cond_destroy(&p->work);
+        (void)pthread_mutex_destroy(&p->lock);
+    }
     emb_free(&env, p);
 }
 
@@ -141,6 +144,7 @@ embed_status emb_ngram_queue_pool(emb_ngram_queue **out, const emb_env *env) {
     if (st != EMBED_OK)
         return st;
     p->env = *env;
+    p->pid = getpid();
     p->queue = (emb_ngram_queue){DEPTH, pool_submit, pool_wait, pool_free};
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_cond_init(&p->work, NULL);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define IDLE 4 /* fetchers that are kept */
 
@@ -28,6 +29,7 @@ struct emb_ngram_service {
     embed_table_ticket *first, **last; /* the queue */
     pthread_t thread;
     int started, stop;
+    pid_t pid; /* the process the thread runs in */
 };
 
 embed_status emb_ngram_service_create(emb_ngram_service **out, embed_table *table) {
@@ -38,6 +40,7 @@ embed_status emb_ngram_service_create(emb_ngram_service **out, embed_table *tabl
         return st;
     s->env = table->env;
     s->table = table;
+    s->pid = getpid();
     s->last = &s->first;
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_cond_init(&s->wake, NULL);
@@ -49,17 +52,21 @@ embed_status emb_ngram_service_create(emb_ngram_service **out, embed_table *tabl
 void emb_ngram_service_free(emb_ngram_service *s) {
     if (s == NULL)
         return;
-    (void)pthread_mutex_lock(&s->lock);
-    s->stop = 1;
-    (void)pthread_cond_signal(&s->wake);
-    (void)pthread_mutex_unlock(&s->lock);
-    if (s->started)
+    const int ours = s->pid == getpid(); /* a child of fork() has no thread to wait for */
+    if (ours && s->started) {
+        (void)pthread_mutex_lock(&s->lock);
+        s->stop = 1;
+        (void)pthread_cond_signal(&s->wake);
+        (void)pthread_mutex_unlock(&s->lock);
         (void)pthread_join(s->thread, NULL);
+    }
     for (int i = 0; i < s->n_idle; i++)
         emb_ngram_fetcher_free(s->idle[i]);
-    (void)pthread_cond_destroy(&s->done);
-    (void)pthread_cond_destroy(&s->wake);
-    (void)pthread_mutex_destroy(&s->lock);
+    if (ours) {
+        (void)pthread_cond_destroy(&s->done);
+        (void)pthread_cond_destroy(&s->wake);
+        (void)pthread_mutex_destroy(&s->lock);
+    }
     const emb_env env = s->env;
     emb_free(&env, s);
 }

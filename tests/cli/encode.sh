@@ -185,7 +185,7 @@ job=$!
 exec 3>slow
 echo "one text" >&3
 tries=0
-while [ ! -e i.npy.tmp ] && [ $tries -lt 200 ]; do
+while [ ! -e i.npy.tmp ] && [ $tries -lt 1200 ]; do
     sleep 0.05
     tries=$((tries + 1))
 done
