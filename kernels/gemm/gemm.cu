@@ -1,6 +1,6 @@
 #include "kernels/gemm/gemm_cuda.h"
 
-#include "kernels/gemm/gemm_cuda_mma.h"
+#include "kernels/gemm/gemm_cuda_tf32.h"
 
 namespace {
 
@@ -162,7 +162,7 @@ extern "C" embed_status emb_cuda_gemm(emb_cuda_exec *exec, const emb_cuda_gemm_a
     p.y_vector = aligned(a.y, a.ldy) && aligned(a.mul, a.mul != NULL ? a.ldmul : 0);
     switch (a.dtype) {
     case EMBED_F32:
-        return start_f32(exec, p);
+        return a.tf32 ? emb_gemm_start_tf32(exec, p) : start_f32(exec, p);
     case EMBED_F16:
         return start_mma<emb_f16>(exec, p);
     case EMBED_BF16:

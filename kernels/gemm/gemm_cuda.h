@@ -13,19 +13,19 @@
  *
  * f16 and bf16: mma.sync m16n8k16, f32 accumulators, k ascending by 16; f32: one chain of fused
  * multiply-adds, k ascending, no tensor cores. Then bias, activation and product in f32, rounded to
- * dtype once. No sum is split, so an element's bits depend on its row of x and column of w alone,
- * not on M, the tile sizes or the groups.
- * flops 2*M*N*K   bytes elt*(M*K + M*N (+ M*N)) + elt*N*K a group
- * bound M large: tensor cores, ~60% of their rate on sm_90 (mma.sync), near it on sm_80, 89, 120;
- *       M <= 32: weight bandwidth, N/32 blocks with up to 15 stages of 4 KiB of w each under way
- * launch 16-bit: tiles of 128 x 128 (4 warps of 64 x 64, 3 stages of K 64, 96 KiB) where they make
- *       a wave of blocks, else 64 x 64 (4 warps of 32 x 32, 4 stages, 64 KiB), for up to 32 rows a
- *       group 16 x 32 (2 warps, 16 stages, 96 KiB). f32: 64 x 64 or 16 x 64, 256 threads.
- *       Groups: M / tile + groups rows of tiles; group g starts at tile offset[g] / tile + g, which
- *       leaves each enough, and surplus blocks return at once.
- * error |y - act(s) mul| <= 1.13 ((K/4 + 8) 2^-23 sum_k |x w| + 2e-6 |s|) |mul| + half an ulp of
- *       dtype; f32: K 2^-24 in place of (K/4 + 8) 2^-23
- * limits 0 <= M < 2^20, 1 <= N, K < 2^31, 1 <= groups <= 256 */
+ * dtype once. f32 with tf32 (gemm_cuda_tf32.h): mma.sync m16n8k8 of factors rounded to tf32, k
+ * ascending by 8. No sum is split, so an element's bits depend on its row of x and column of w
+ * alone, not on M, the tile sizes or the groups. flops 2*M*N*K   bytes elt*(M*K + M*N (+ M*N)) +
+ * elt*N*K a group bound M large: tensor cores, ~60% of their rate on sm_90 (mma.sync), near it on
+ * sm_80, 89, 120; M <= 32: weight bandwidth, N/32 blocks with up to 15 stages of 4 KiB of w each
+ * under way launch 16-bit: tiles of 128 x 128 (4 warps of 64 x 64, 3 stages of K 64, 96 KiB) where
+ * they make a wave of blocks, else 64 x 64 (4 warps of 32 x 32, 4 stages, 64 KiB), for up to 32
+ * rows a group 16 x 32 (2 warps, 16 stages, 96 KiB). f32: 64 x 64 or 16 x 64, 256 threads; with
+ * tf32 128 x 64 (4 warps of 64 x 32, 3 stages of K 32, 72 KiB) or 16 x 32. Groups: M / tile +
+ * groups rows of tiles; group g starts at tile offset[g] / tile + g, which leaves each enough, and
+ * surplus blocks return at once. error |y - act(s) mul| <= 1.13 ((K/4 + 8) 2^-23 sum_k |x w| + 2e-6
+ * |s|) |mul| + half an ulp of dtype; f32: K 2^-24 in place of (K/4 + 8) 2^-23; tf32: 2^-10 + 2^-21
+ * + (K/2 + 8) 2^-23 limits 0 <= M < 2^20, 1 <= N, K < 2^31, 1 <= groups <= 256 */
 #ifndef EMB_KERNELS_GEMM_CUDA_H
 #define EMB_KERNELS_GEMM_CUDA_H
 
@@ -55,6 +55,7 @@ typedef struct emb_cuda_gemm_args {
     int64_t m, n, k;
     int64_t ldx, ldy, ldmul;
     int32_t groups, layout, dtype, act;
+    int32_t tf32, reserved; /* tf32 1: EMBED_F32 by tensor cores */
 } emb_cuda_gemm_args;
 
 #ifdef __cplusplus
