@@ -120,7 +120,7 @@ int emb_cuda_ready(int32_t *devices, emb_device_error *err) {
             code = emb_cuda_error(err, EMB_DEVICE_UNAVAILABLE,
                                   "no device: the driver works, but shows no GPU");
         else
-            code = EMB_CUDA(result, err);
+            code = emb_cuda_code(result, "cudaGetDeviceCount", err);
         if (result != cudaSuccess)
             (void)cudaGetLastError();
     }
