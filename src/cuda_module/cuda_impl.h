@@ -21,6 +21,7 @@ typedef struct emb_cuda_driver {
     CUresult(CUDAAPI *retain)(CUcontext *, CUdevice);
     CUresult(CUDAAPI *release)(CUdevice);
     CUresult(CUDAAPI *device)(CUdevice *, int);
+    CUresult(CUDAAPI *stream_context)(CUstream, CUcontext *);
 } emb_cuda_driver;
 
 struct emb_be_device {

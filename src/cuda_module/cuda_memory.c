@@ -24,7 +24,8 @@ static int find_driver(emb_cuda_driver *driver, emb_device_error *err) {
                  {"cuCtxPopCurrent", &driver->pop},
                  {"cuDevicePrimaryCtxRetain", &driver->retain},
                  {"cuDevicePrimaryCtxRelease", &driver->release},
-                 {"cuDeviceGet", &driver->device}};
+                 {"cuDeviceGet", &driver->device},
+                 {"cuStreamGetCtx", &driver->stream_context}};
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         const int code = driver_call(calls[i].name, calls[i].to, err);
         if (code != EMB_DEVICE_OK)
@@ -197,6 +198,32 @@ static void host_unmap(emb_be_device *d, const void *host) {
     emb_cuda_leave(&scope);
 }
 
+static int check_byte(const emb_be_device *d, emb_dptr at, emb_device_error *err) {
+    struct cudaPointerAttributes a;
+    const int code = EMB_CUDA(cudaPointerGetAttributes(&a, (const void *)(uintptr_t)at.at), err);
+    if (code != EMB_DEVICE_OK)
+        return code;
+    if (a.type == cudaMemoryTypeManaged || (a.type == cudaMemoryTypeDevice && a.device == d->index))
+        return EMB_DEVICE_OK;
+    return emb_cuda_error(err, EMB_DEVICE_REFUSED,
+                          "expected memory of device %d at %#llx, found memory of %s %d", d->index,
+                          (unsigned long long)at.at,
+                          a.type == cudaMemoryTypeDevice ? "device" : "the host, type",
+                          a.type == cudaMemoryTypeDevice ? a.device : (int)a.type);
+}
+
+/* Its first and its last byte: allocations that were mapped side by side count as one. */
+static int memory_check(emb_be_device *d, emb_dptr at, size_t bytes, emb_device_error *err) {
+    emb_cuda_scope scope;
+    int code = emb_cuda_enter(&scope, d, err);
+    if (code == EMB_DEVICE_OK)
+        code = check_byte(d, at, err);
+    if (code == EMB_DEVICE_OK && bytes > 1)
+        code = check_byte(d, emb_dptr_add(at, bytes - 1), err);
+    emb_cuda_leave(&scope);
+    return code;
+}
+
 void emb_cuda_fill_memory(emb_backend *t) {
     t->open = open_device;
     t->close = close_device;
@@ -206,4 +233,5 @@ void emb_cuda_fill_memory(emb_backend *t) {
     t->host_free = host_free;
     t->host_map = host_map;
     t->host_unmap = host_unmap;
+    t->memory_check = memory_check;
 }

@@ -34,9 +34,35 @@ static int stream_create(emb_be_device *d, emb_be_stream **out, emb_device_error
     return make_stream(d, NULL, out, err);
 }
 
+/* Events of ours can be recorded on streams of our context only, and what they would record on a
+ * stream under capture would become part of the caller's graph. */
+static int check_native(emb_be_device *d, void *native, emb_device_error *err) {
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    emb_cuda_scope scope;
+    CUcontext context = NULL;
+    int code = emb_cuda_enter(&scope, d, err);
+    if (code == EMB_DEVICE_OK)
+        code = emb_cuda_code((cudaError_t)(int)d->driver.stream_context(native, &context),
+                             "cuStreamGetCtx", err);
+    if (code == EMB_DEVICE_OK && context != d->context)
+        code = emb_cuda_error(err, EMB_DEVICE_REFUSED,
+                              "expected a stream of the primary context of device %d, found one of "
+                              "another context or device",
+                              d->index);
+    if (code == EMB_DEVICE_OK)
+        code = EMB_CUDA(cudaStreamIsCapturing(native, &status), err);
+    if (code == EMB_DEVICE_OK && status != cudaStreamCaptureStatusNone)
+        code = emb_cuda_error(err, EMB_DEVICE_REFUSED,
+                              "the stream is being captured: end the capture first");
+    emb_cuda_leave(&scope);
+    return code;
+}
+
 static int stream_adopt(emb_be_device *d, void *native, emb_be_stream **out,
                         emb_device_error *err) {
-    return make_stream(d, native, out, err);
+    const int code = check_native(d, native, err);
+    *out = NULL;
+    return code != EMB_DEVICE_OK ? code : make_stream(d, native, out, err);
 }
 
 static void stream_free(emb_be_stream *s) {

@@ -14,7 +14,7 @@
 #include "embed.h"
 
 /* To be raised with any change to this file. */
-#define EMB_BACKEND_ABI 1u
+#define EMB_BACKEND_ABI 2u
 /* Name of the function a module exports, of type emb_backend_entry. */
 #define EMB_BACKEND_ENTRY "embed_backend_open"
 
@@ -41,7 +41,8 @@ typedef enum emb_device_code {
     EMB_DEVICE_UNAVAILABLE = 5, /* no driver, device or library that this needs */
     EMB_DEVICE_LOST = 6,        /* for good: everything else will fail too */
     EMB_DEVICE_FORKED = 7,      /* used in a child of the process that began to use it */
-    EMB_DEVICE_MISUSE = 8       /* a bug in this library */
+    EMB_DEVICE_MISUSE = 8,      /* a bug in this library */
+    EMB_DEVICE_REFUSED = 9 /* a pointer or stream of the caller's that is not what it should be */
 } emb_device_code;
 
 typedef struct emb_device_error {
@@ -188,9 +189,13 @@ typedef struct emb_backend {
     int (*host_map)(emb_be_device *d, const void *host, size_t bytes, emb_dptr *out,
                     emb_device_error *err);
     void (*host_unmap)(emb_be_device *d, const void *host);
+    /* EMB_DEVICE_REFUSED, with what it is instead, unless kernels of this device may write the
+     * caller's memory there and it lies on this device, as far as that can be known. */
+    int (*memory_check)(emb_be_device *d, emb_dptr at, size_t bytes, emb_device_error *err);
 
     int (*stream_create)(emb_be_device *d, emb_be_stream **out, emb_device_error *err);
-    /* Around a stream of the caller's, which is not freed. */
+    /* Around a stream of the caller's, which is not freed. EMB_DEVICE_REFUSED if it is being
+     * captured, or is of another device or context than those of this one. */
     int (*stream_adopt)(emb_be_device *d, void *native, emb_be_stream **out, emb_device_error *err);
     void (*stream_free)(emb_be_stream *s);
     int (*stream_sync)(emb_be_stream *s, emb_device_error *err);

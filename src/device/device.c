@@ -78,6 +78,8 @@ static embed_status status_of(int code) {
         return EMBED_ERR_INTERNAL;
     case EMB_DEVICE_UNAVAILABLE:
         return EMBED_ERR_UNSUPPORTED;
+    case EMB_DEVICE_REFUSED:
+        return EMBED_ERR_ARG;
     case EMB_DEVICE_FAILED:
     case EMB_DEVICE_LOST:
     case EMB_DEVICE_FORKED:
@@ -193,6 +195,16 @@ fail:
 void emb_device_host_unmap(emb_device *d, const void *host) {
     if (host != NULL && emb_device_is_ours(d))
         d->backend->host_unmap(d->inner, host);
+}
+
+embed_status emb_device_memory_check(emb_device *d, emb_dptr at, size_t bytes) {
+    embed_status st;
+    emb_device_error err = {""};
+    EMB_TRY(emb_device_check(d));
+    st = emb_device_outcome(d, d->backend->memory_check(d->inner, at, bytes, &err), &err,
+                            "memory of the caller");
+fail:
+    return st;
 }
 
 /* ---- kernels and products */

@@ -42,8 +42,11 @@ void emb_device_host_free(emb_device *d, void *p);
 /* Let kernels read a host mapping that stays until emb_device_host_unmap. */
 embed_status emb_device_host_map(emb_device *d, const void *host, size_t bytes, emb_dptr *out);
 void emb_device_host_unmap(emb_device *d, const void *host);
+/* EMBED_ERR_ARG unless that is memory of the caller's on this device. */
+embed_status emb_device_memory_check(emb_device *d, emb_dptr at, size_t bytes);
 
 embed_status emb_stream_create(emb_stream **out, emb_device *d);
+/* Around a stream of the caller's. EMBED_ERR_ARG if it cannot be used, or is being captured. */
 embed_status emb_stream_adopt(emb_stream **out, emb_device *d, void *native);
 void emb_stream_free(emb_stream *s);
 emb_device *emb_stream_device(const emb_stream *s);

@@ -40,7 +40,8 @@ static embed_status make_stream(emb_stream **out, emb_device *d, void *native) {
     const emb_backend *b = emb_device_backend(d);
     const int code = native != NULL ? b->stream_adopt(emb_device_inner(d), native, &s->inner, &err)
                                     : b->stream_create(emb_device_inner(d), &s->inner, &err);
-    EMB_TRY(emb_device_outcome(d, code, &err, "making a stream"));
+    EMB_TRY(emb_device_outcome(d, code, &err,
+                               native != NULL ? "a stream of the caller" : "making a stream"));
     *out = s;
     return EMBED_OK;
 fail:

@@ -212,6 +212,13 @@ static void host_unmap(emb_be_device *d, const void *host) {
     (void)emb_fake_leave(d->fake, 0);
 }
 
+static int memory_check(emb_be_device *d, emb_dptr at, size_t bytes, emb_device_error *err) {
+    int code = emb_fake_enter(d->fake, d, EMB_FAKE_SYNC, err);
+    if (code == 0)
+        code = emb_fake_memory_check_caller(d, at, bytes, err);
+    return emb_fake_leave(d->fake, code);
+}
+
 /* ---- for tests */
 
 embed_status emb_fake_create(emb_fake **out, const emb_env *env, const emb_fake_params *params) {
@@ -244,7 +251,8 @@ embed_status emb_fake_create(emb_fake **out, const emb_env *env, const emb_fake_
                              .host_alloc = host_alloc,
                              .host_free = host_free,
                              .host_map = host_map,
-                             .host_unmap = host_unmap};
+                             .host_unmap = host_unmap,
+                             .memory_check = memory_check};
     emb_fake_fill_queue(&f->table);
     emb_fake_fill_work(&f->table);
     emb_fake_fill_graph(&f->table);

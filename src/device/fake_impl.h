@@ -101,6 +101,7 @@ struct emb_be_stream {
     fake_op *head, **tail;
     emb_be_graph *capture;
     uint32_t deps[FAKE_DEPS], n_deps; /* last nodes in it */
+    int adopted;                      /* times, beside its maker's handle */
 };
 
 struct emb_be_graph {
@@ -174,6 +175,8 @@ int emb_fake_memory_alloc(emb_be_device *d, size_t bytes, emb_dptr *out, emb_dev
 int emb_fake_host_alloc(emb_be_device *d, size_t bytes, void **out, emb_device_error *err);
 int emb_fake_host_map(emb_be_device *d, const void *host, size_t bytes, emb_dptr *out,
                       emb_device_error *err);
+int emb_fake_memory_check_caller(emb_be_device *d, emb_dptr at, size_t bytes,
+                                 emb_device_error *err);
 void emb_fake_memory_free(emb_be_device *d, emb_dptr p);
 void emb_fake_host_drop(emb_be_device *d, const void *p, int pinned);
 void emb_fake_memory_close(emb_be_device *d);

@@ -240,6 +240,15 @@ unsigned char *emb_fake_memory_range(emb_be_device *d, uint64_t at, size_t bytes
     return NULL;
 }
 
+int emb_fake_memory_check_caller(emb_be_device *d, emb_dptr at, size_t bytes,
+                                 emb_device_error *err) {
+    if (block_at(d, at.at, bytes) != NULL)
+        return EMB_DEVICE_OK;
+    return emb_fake_error(err, EMB_DEVICE_REFUSED,
+                          "expected %zu bytes of this device's memory at %#llx, found other memory",
+                          bytes, (unsigned long long)at.at);
+}
+
 static int meet(uint64_t a, size_t a_bytes, uint64_t b, size_t b_bytes) {
     return a < b + b_bytes && b < a + a_bytes;
 }

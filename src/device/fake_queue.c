@@ -194,16 +194,36 @@ static int stream_create(emb_be_device *d, emb_be_stream **out, emb_device_error
     return emb_fake_leave(f, code);
 }
 
+/* A stream of the tests', which is the same queue by another handle. */
 static int stream_adopt(emb_be_device *d, void *native, emb_be_stream **out,
                         emb_device_error *err) {
-    (void)native;
-    return stream_create(d, out, err);
+    *out = NULL;
+    int code = emb_fake_enter(d->fake, d, EMB_FAKE_STREAM, err);
+    emb_be_stream *s = d->fake->streams;
+    while (s != NULL && (s != native || s->device->index != d->index))
+        s = s->next;
+    if (code == 0 && s == NULL)
+        code = emb_fake_error(err, EMB_DEVICE_REFUSED, "%p is no stream of this device", native);
+    if (code == 0 && s->capture != NULL)
+        code = emb_fake_error(err, EMB_DEVICE_REFUSED, "the stream is being captured");
+    if (code == 0) {
+        s->adopted++;
+        d->fake->live++;
+        *out = s;
+    }
+    return emb_fake_leave(d->fake, code);
 }
 
 static void stream_free(emb_be_stream *s) {
     emb_fake *f = s->fake;
     emb_device_error ignored;
     (void)pthread_mutex_lock(&f->lock);
+    if (s->adopted > 0) {
+        s->adopted--;
+        f->live--;
+        (void)emb_fake_leave(f, 0);
+        return;
+    }
     if (s->capture != NULL)
         emb_fake_capture_abandon(s);
     (void)emb_fake_drain(s, &ignored);
@@ -264,7 +284,7 @@ static void event_free(emb_be_event *e) {
 
 static int event_record(emb_be_event *e, emb_be_stream *s, emb_device_error *err) {
     int code = emb_fake_enter(s->fake, s->device, EMB_FAKE_EVENT, err);
-    if (code == 0 && e->device != s->device)
+    if (code == 0 && e->device->index != s->device->index)
         code = emb_fake_error(err, EMB_DEVICE_FAILED, "the event is of another device");
     if (code == 0 && s->capture != NULL) {
         emb_fake_capture_record(e, s);
