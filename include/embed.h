@@ -87,7 +87,7 @@ typedef enum embed_status {
     EMBED_ERR_CAPACITY = 3,     /* output buffer too small; the message names the need */
     EMBED_ERR_UTF8 = 4,         /* invalid UTF-8 and EMBED_UTF8_REFUSE was asked for */
     EMBED_ERR_TOO_LONG = 5,     /* text over the limit and EMBED_TRUNCATE_ERROR was asked for */
-    EMBED_ERR_CANCELLED = 6,    /* the progress callback asked to stop */
+    EMBED_ERR_CANCELLED = 6,    /* a callback, or embed_pending_cancel, asked to stop */
     EMBED_ERR_NOMEM = 10,       /* an allocation failed */
     EMBED_ERR_THREAD = 11,      /* a worker thread could not be started */
     EMBED_ERR_IO = 20,          /* missing file, no permission, read or map error */
@@ -1068,6 +1068,81 @@ typedef struct embed_expert_stats {
  * live until the context's next call. */
 EMBED_API embed_status embed_get_expert_stats(const embed_context *ctx, int32_t i,
                                               embed_expert_stats *stats);
+
+/* ------------------------------------------------------------------------------- EXPERIMENTAL
+ * From here to the end of the file: may change, or go, in any version. */
+
+/* ------------------------------------------------------------------- encoding in the background */
+
+/* One call of embed_encode_async and what becomes of it. Owned by the caller, who frees it once. */
+typedef struct embed_pending embed_pending;
+
+/* Called once when a call has ended, whatever its status, from the context's thread; calls behind
+ * it wait until it returns. embed_last_error() has the message there. It may start further calls on
+ * the context and free handles (its own, too, and nobody may use that handle after it then). It
+ * must not wait for a call of the same context (EMBED_ERR_ARG) nor free the context (of no
+ * effect). */
+typedef void (*embed_done_fn)(void *user, embed_pending *pending, embed_status status);
+
+typedef struct embed_async_params {
+    size_t struct_size;
+    const embed_encode_params *encode; /* as for embed_encode; NULL: all defaults. Its `progress` is
+                                          called from the context's thread */
+    const embed_ids *ids; /* [n] ready-made ids, as for embed_encode_ids, and texts NULL; or NULL */
+    embed_done_fn done;   /* or NULL */
+    void *done_user;
+    int32_t on_device; /* 1: `out` is memory of the context's device, or managed memory: vectors go
+                          there and not through the host. Refused unless the context encodes on one
+                          device, and if the pointer is known to be of another kind; aligned to the
+                          size of an element */
+    int32_t reserved;
+    void *stream; /* cudaStream_t, with on_device: `out` is written after all that was enqueued
+                     there before this call. Of the device's primary context (the runtime's), not
+                     being captured; the default streams are cudaStreamLegacy and
+                     cudaStreamPerThread. NULL: no order */
+} embed_async_params;
+#define EMBED_ASYNC_PARAMS_INIT                                                                    \
+    { sizeof(embed_async_params), NULL, NULL, NULL, NULL, 0, 0, NULL }
+
+/* Embed n texts as embed_encode does, with the same bits, in the background: the call checks its
+ * arguments, queues and returns. Calls of a context run one after the other, in the order they were
+ * made, on a thread of the context that the first of them starts; until the last has ended, the
+ * context is in use for all other calls (EMBED_ERR_ARG). A table that is attached meanwhile is that
+ * of the next call. Several at once run in contexts of their own.
+ *   texts, out    and everything else that is pointed to, but the params structs themselves, is
+ *                 borrowed until the call has ended: the texts' bytes, prefix, ranges, reports
+ *   cap           in elements, as for embed_encode
+ *   pending       set before the call can end; NULL if it is refused, and then `done` is not called
+ * embed_context_free cancels what has not ended and waits for it; the handles are still to be freed
+ * and have EMBED_ERR_CANCELLED, if not another status.
+ * Errors  of the call itself: _ARG, _ABI, _CAPACITY, _NOMEM, _THREAD, _DEVICE; of the work: as
+ *         embed_encode, by the handle
+ * Threads one call at a time per context; does not block */
+EMBED_API embed_status embed_encode_async(embed_context *ctx, const embed_text *texts, size_t n,
+                                          const embed_async_params *params, void *out, size_t cap,
+                                          embed_pending **pending);
+
+/* Whether a call has ended. *done = 0: it has not, and the status is EMBED_OK. *done = 1: the
+ * status and the message are those of the call, all of `out` is written, and `done` has returned.
+ *   timeout_ms  how long to wait at most; negative: until it has ended. done may be NULL
+ * Any number of threads, before embed_pending_free. */
+EMBED_API embed_status embed_pending_poll(embed_pending *pending, int32_t *done);
+EMBED_API embed_status embed_pending_wait(embed_pending *pending, int64_t timeout_ms,
+                                          int32_t *done);
+
+/* Of a call with on_device: what is enqueued on `stream` (as in embed_async_params) from now on
+ * comes after the last row of `out`. The host waits until the call is enqueued on the device (with
+ * all before it), as an order among streams can only be told of what is there, but not until it has
+ * run. A call that has failed by now gives its status; one that fails later leaves `out`
+ * unspecified, and embed_pending_wait tells it. */
+EMBED_API embed_status embed_pending_order(embed_pending *pending, void *stream);
+
+/* Ask a call to end before its next batch, with EMBED_ERR_CANCELLED; it may end otherwise if it is
+ * nearly through. Batches under way are waited for, and with them what they wait for. */
+EMBED_API embed_status embed_pending_cancel(embed_pending *pending);
+
+/* Waits until the call has ended. NULL is a no-op; in a child of fork() all of it is. */
+EMBED_API void embed_pending_free(embed_pending *pending);
 
 #ifdef __cplusplus
 }

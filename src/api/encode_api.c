@@ -20,51 +20,6 @@ static embed_status release(embed_context *ctx, embed_status st) {
     return st;
 }
 
-static embed_status check_texts(const embed_text *texts, size_t n) {
-    if (texts == NULL && n > 0)
-        return emb_fail(EMBED_ERR_ARG, "texts: NULL with n %zu", n);
-    for (size_t i = 0; i < n; i++)
-        if (texts[i].ptr == NULL && texts[i].len > 0)
-            return emb_fail(EMBED_ERR_ARG, "texts[%zu].ptr: NULL with len %zu", i, texts[i].len);
-    return EMBED_OK;
-}
-
-static embed_status check_row(const embed_model *m, const embed_ids *row, size_t i) {
-    const int32_t limit = m->config.pipeline.max_tokens;
-    if (row->ptr == NULL || row->len < 1 || row->len > (size_t)limit)
-        return emb_fail(EMBED_ERR_ARG, "rows[%zu]: expected 1 to %d ids, found %zu%s", i, limit,
-                        row->len, row->ptr == NULL ? " at NULL" : "");
-    for (size_t t = 0; t < row->len; t++)
-        if (row->ptr[t] < 0 || row->ptr[t] >= m->weights.word.rows)
-            return emb_fail(EMBED_ERR_ARG,
-                            "rows[%zu].ptr[%zu]: expected an id below %lld, found %d", i, t,
-                            (long long)m->weights.word.rows, row->ptr[t]);
-    return EMBED_OK;
-}
-
-static embed_status check_rows(const embed_model *m, const embed_ids *rows, size_t n) {
-    embed_status st = EMBED_OK;
-    if (rows == NULL && n > 0)
-        return emb_fail(EMBED_ERR_ARG, "rows: NULL with n %zu", n);
-    for (size_t i = 0; i < n; i++)
-        EMB_TRY(check_row(m, &rows[i], i));
-fail:
-    return st;
-}
-
-static embed_status check_out(const emb_job *job, const void *out, size_t cap) {
-    size_t need;
-    const embed_status st = emb_request_capacity(job, job->n, &need);
-    if (st != EMBED_OK)
-        return st;
-    if (out == NULL && need > 0)
-        return emb_fail(EMBED_ERR_ARG, "out: NULL");
-    if (cap < need)
-        return emb_fail(EMBED_ERR_CAPACITY, "out: expected room for %zu elements, found %zu", need,
-                        cap);
-    return EMBED_OK;
-}
-
 embed_status embed_output_len(const embed_model *model, const embed_encode_params *params, size_t n,
                               size_t *elements) {
     embed_status st = EMBED_OK;
@@ -99,8 +54,8 @@ static embed_status encode_texts(embed_context *ctx, const embed_text *texts, si
     emb_job job = {.texts = texts, .n = n, .out = out};
     EMB_TRY(emb_request_params(&p, params));
     EMB_TRY(emb_request_output(&job, ctx->model, &p));
-    EMB_TRY(check_texts(texts, n));
-    EMB_TRY(check_out(&job, out, cap));
+    EMB_TRY(emb_request_texts(texts, n));
+    EMB_TRY(emb_request_out(&job, out, cap));
     EMB_TRY(read_prompt(&job, ctx, &p));
     EMB_TRY(emb_encode_run(ctx, &job));
 fail:
@@ -120,8 +75,8 @@ static embed_status encode_ids(embed_context *ctx, const embed_ids *rows, size_t
     emb_job job = {.rows = rows, .n = n, .out = out};
     EMB_TRY(emb_request_params(&p, params));
     EMB_TRY(emb_request_output(&job, ctx->model, &p));
-    EMB_TRY(check_rows(ctx->model, rows, n));
-    EMB_TRY(check_out(&job, out, cap));
+    EMB_TRY(emb_request_rows(ctx->model, rows, n));
+    EMB_TRY(emb_request_out(&job, out, cap));
     EMB_TRY(emb_encode_run(ctx, &job));
 fail:
     return st;
@@ -143,7 +98,7 @@ static embed_status encode_tokens(embed_context *ctx, const embed_text *text,
     emb_job job = {.texts = text, .n = 1};
     if (n_tokens == NULL || (out == NULL && cap > 0))
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", n_tokens == NULL ? "n_tokens" : "out");
-    EMB_TRY(check_texts(text, 1));
+    EMB_TRY(emb_request_texts(text, 1));
     EMB_TRY(emb_request_params(&p, params));
     EMB_TRY(emb_request_output(&job, ctx->model, &p));
     if (p.output != EMBED_F32 || p.dim != 0)

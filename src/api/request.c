@@ -84,3 +84,48 @@ embed_status emb_request_capacity(const emb_job *job, size_t n, size_t *elements
                         n, row);
     return EMBED_OK;
 }
+
+embed_status emb_request_texts(const embed_text *texts, size_t n) {
+    if (texts == NULL && n > 0)
+        return emb_fail(EMBED_ERR_ARG, "texts: NULL with n %zu", n);
+    for (size_t i = 0; i < n; i++)
+        if (texts[i].ptr == NULL && texts[i].len > 0)
+            return emb_fail(EMBED_ERR_ARG, "texts[%zu].ptr: NULL with len %zu", i, texts[i].len);
+    return EMBED_OK;
+}
+
+static embed_status check_row(const embed_model *m, const embed_ids *row, size_t i) {
+    const int32_t limit = m->config.pipeline.max_tokens;
+    if (row->ptr == NULL || row->len < 1 || row->len > (size_t)limit)
+        return emb_fail(EMBED_ERR_ARG, "rows[%zu]: expected 1 to %d ids, found %zu%s", i, limit,
+                        row->len, row->ptr == NULL ? " at NULL" : "");
+    for (size_t t = 0; t < row->len; t++)
+        if (row->ptr[t] < 0 || row->ptr[t] >= m->weights.word.rows)
+            return emb_fail(EMBED_ERR_ARG,
+                            "rows[%zu].ptr[%zu]: expected an id below %lld, found %d", i, t,
+                            (long long)m->weights.word.rows, row->ptr[t]);
+    return EMBED_OK;
+}
+
+embed_status emb_request_rows(const embed_model *m, const embed_ids *rows, size_t n) {
+    embed_status st = EMBED_OK;
+    if (rows == NULL && n > 0)
+        return emb_fail(EMBED_ERR_ARG, "rows: NULL with n %zu", n);
+    for (size_t i = 0; i < n; i++)
+        EMB_TRY(check_row(m, &rows[i], i));
+fail:
+    return st;
+}
+
+embed_status emb_request_out(const emb_job *job, const void *out, size_t cap) {
+    size_t need;
+    const embed_status st = emb_request_capacity(job, job->n, &need);
+    if (st != EMBED_OK)
+        return st;
+    if (out == NULL && need > 0)
+        return emb_fail(EMBED_ERR_ARG, "out: NULL");
+    if (cap < need)
+        return emb_fail(EMBED_ERR_CAPACITY, "out: expected room for %zu elements, found %zu", need,
+                        cap);
+    return EMBED_OK;
+}

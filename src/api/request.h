@@ -18,4 +18,9 @@ embed_status emb_request_output(emb_job *job, const embed_model *model,
 /* Elements that n rows need, and EMBED_ERR_CAPACITY if `cap` is less. */
 embed_status emb_request_capacity(const emb_job *job, size_t n, size_t *elements);
 
+/* What a call is given: texts, or rows of ids, and room for the output. */
+embed_status emb_request_texts(const embed_text *texts, size_t n);
+embed_status emb_request_rows(const embed_model *model, const embed_ids *rows, size_t n);
+embed_status emb_request_out(const emb_job *job, const void *out, size_t cap);
+
 #endif

@@ -1,5 +1,6 @@
 #include "model/context.h"
 
+#include "model/async.h"
 #include "model/device_forward.h"
 #include "model/device_group.h"
 #include "model/runner.h"
@@ -9,6 +10,8 @@ void emb_context_free(embed_context *ctx) {
         return;
     const emb_env env = ctx->env;
     emb_forward *f = &ctx->forward;
+    if (!emb_async_stop(ctx))
+        return;
     emb_device_forward_free(ctx->device);
     emb_device_group_free(ctx->group);
     for (int32_t i = 0; ctx->tokenizers != NULL && i < f->plan.threads; i++)
@@ -137,6 +140,7 @@ embed_status emb_context_create_on(embed_context **out, embed_model *model, embe
     ctx->runner = &emb_runner_cpu;
     atomic_flag_clear(&ctx->busy);
     pthread_mutex_init(&ctx->mutex, NULL);
+    emb_async_init(ctx);
     ctx->forward.model = model;
     ctx->forward.exec.isa = model->isa;
     EMB_TRY(apply_plan(ctx, &plan));

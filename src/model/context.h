@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "device/backend.h"
 #include "model/forward.h"
@@ -47,6 +48,17 @@ typedef struct emb_text_fault {
     char message[512];
 } emb_text_fault;
 
+/* Calls in the background: model/async. */
+typedef struct emb_background {
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t wake;
+    pthread_t thread;
+    pid_t pid;                     /* it runs in */
+    int32_t started, stop, active; /* active: it has the context */
+    embed_pending *first, *last;   /* that wait for their turn */
+    embed_pending *running;
+} emb_background;
+
 struct embed_context {
     emb_env env;
     embed_model *model;
@@ -67,6 +79,7 @@ struct embed_context {
     int32_t running;
     int32_t batch_tokens; /* as in forward.plan, which changes while a call runs; this does not */
     emb_ngram_stats table_stats; /* of the last call */
+    emb_background background;
 };
 
 /* table: retained; NULL for none. It has been checked against the model. place NULL: the CPU. A

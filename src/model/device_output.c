@@ -92,3 +92,7 @@ embed_status emb_device_output_run(emb_device_forward *f, emb_device_set *s) {
 fail:
     return st;
 }
+
+embed_status emb_device_output_mark(emb_device_forward *f, emb_event *event) {
+    return emb_event_record(event, f->main);
+}

@@ -36,4 +36,7 @@ void emb_device_output_pack(struct emb_device_set *s, const emb_slot *slot);
  * where they go. */
 embed_status emb_device_output_run(struct emb_device_forward *f, struct emb_device_set *s);
 
+/* Record an event behind the rows of all batches so far. */
+embed_status emb_device_output_mark(struct emb_device_forward *f, emb_event *event);
+
 #endif

@@ -12,6 +12,8 @@ static void write_row(const emb_job *job, const emb_result *result, int64_t i) {
     const int64_t dim = job->pooling.dim;
     const size_t bytes = emb_output_row_bytes(job->output, dim);
     unsigned char *row = (unsigned char *)job->out + result->texts[i].index * bytes;
+    if (job->on_device)
+        return;
     if (result->rows != NULL)
         memcpy(row, result->rows + (size_t)i * bytes, bytes);
     else if (job->output == EMBED_F32)
@@ -125,6 +127,13 @@ fail:
     return st;
 }
 
+static embed_status check_cancel(const emb_job *job, const struct progress *done) {
+    if (job->cancel == NULL || atomic_load(job->cancel) == 0)
+        return EMBED_OK;
+    return emb_fail(EMBED_ERR_CANCELLED, "the call was cancelled after %llu of %zu texts",
+                    (unsigned long long)done->texts, job->n);
+}
+
 /* Up to runner->depth batches are under way: the next is on its way to the device while one is in
  * work, and while the host writes the rows of the one before. */
 static embed_status run_batches(embed_context *ctx, const emb_job *job) {
@@ -134,10 +143,13 @@ static embed_status run_batches(embed_context *ctx, const emb_job *job) {
     emb_slot *slot;
     while (done.texts < job->n) {
         const int more = done.submitted < job->n;
+        EMB_TRY(check_cancel(job, &done));
         if (more) {
             EMB_TRY(feed_stage(ctx, job, &feed));
             EMB_TRY(emb_stage_take(ctx->stage, &slot, &ctx->table_stats));
             EMB_TRY(submit_batch(ctx, job, slot, &done));
+            if (done.submitted == job->n && job->enqueued != NULL)
+                EMB_TRY(job->enqueued(job->enqueued_user));
         }
         if (done.under_way == ctx->runner->depth || done.submitted == job->n)
             EMB_TRY(finish_batch(ctx, job, &done));

@@ -19,6 +19,12 @@ typedef struct emb_job {
     embed_progress_fn progress;
     void *progress_user;
     void *out;
+    /* Of calls in the background only. */
+    int32_t on_device;        /* 1: out is memory of the context's device */
+    const atomic_int *cancel; /* set: the call is to end before its next batch; or NULL */
+    struct emb_event *after;  /* on_device: comes before `out` is written; or NULL */
+    embed_status (*enqueued)(void *user); /* on_device: the last batch is on its way; or NULL */
+    void *enqueued_user;
 } emb_job;
 
 embed_status emb_encode_run(embed_context *ctx, const emb_job *job);

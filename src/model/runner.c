@@ -71,8 +71,11 @@ static embed_status device_begin(embed_context *ctx, const emb_job *job) {
     (void)cpu_begin(ctx, job);
     if (job == NULL)
         return emb_device_forward_begin(ctx->device, NULL);
-    const emb_device_output output = {
-        .type = job->output, .dim = job->pooling.dim, .ranges = job->ranges};
+    const emb_device_output output = {.type = job->output,
+                                      .dim = job->pooling.dim,
+                                      .ranges = job->ranges,
+                                      .to = {job->on_device ? (uint64_t)(uintptr_t)job->out : 0},
+                                      .after = job->after};
     return emb_device_forward_begin(ctx->device, &output);
 }
 

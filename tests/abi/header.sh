@@ -18,6 +18,8 @@ void defaults(void) {
     embed_context_params context = EMBED_CONTEXT_PARAMS_INIT;
     embed_encode_params encode = EMBED_ENCODE_PARAMS_INIT;
     embed_advise_params advise = EMBED_ADVISE_PARAMS_INIT;
+    embed_async_params async = EMBED_ASYNC_PARAMS_INIT;
+    (void)async;
     (void)advise;
     (void)model;
     (void)context;
