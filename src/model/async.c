@@ -268,7 +268,9 @@ void emb_async_init(embed_context *ctx) {
 
 int emb_async_stop(embed_context *ctx) {
     emb_background *b = &ctx->background;
-    if (b->started && b->pid == getpid()) {
+    if (b->started && b->pid != getpid())
+        return 1; /* a child of fork() has no thread to wait for, and may find the mutex locked */
+    if (b->started) {
         if (pthread_equal(pthread_self(), b->thread))
             return 0;
         (void)pthread_mutex_lock(&b->mutex);

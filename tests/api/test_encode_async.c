@@ -446,6 +446,7 @@ static void a_child_is_refused(void **state) {
         wrong |= embed_encode_async(ctx, texts, 1, NULL, got, DIM, &other) != EMBED_ERR_ARG;
         wrong |= strstr(embed_last_error(), "fork") == NULL;
         embed_pending_free(pending);
+        embed_context_free(ctx); /* does not wait for a thread that is not there */
         _exit(wrong);
     }
     int status = -1;
