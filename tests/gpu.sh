@@ -207,6 +207,7 @@ sanitized() { # sanitized TOOL
     for op in $ops; do
         whole "$1 $op" compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/gpu_$op"
     done
+    whole "$1 models" compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/gpu_forward" narrow
 }
 
 for name in $only; do
@@ -221,7 +222,11 @@ for name in $only; do
         for op in $ops; do
             suite "kernels/$op" "$bin/gpu_$op$suffix"
         done ;;
+    forward) suite forward "$bin/gpu_forward" --device "$device" ;;
+    graphs) suite graphs "$bin/gpu_forward" --device "$device" graphs ;;
+    goldens) suite goldens "$bin/gpu_golden" --device "$device" ;;
     memcheck | racecheck | initcheck) sanitized "$name" ;;
+    soak) suite soak "$bin/gpu_soak" --device "$device" --minutes "$minutes" ;;
     esac
 done
 rm -f "$log/lines"
