@@ -14,6 +14,7 @@ static const struct {
     {"similarity", "cosine similarity of two texts", cmd_similarity},
     {"search", "the texts of a corpus that are closest to a query", cmd_search},
     {"bench", "speed on this machine, beside its matrix-product peak", cmd_bench},
+    {"compare", "vectors of a device against those of the CPU", cmd_compare},
     {"devices", "what this machine can encode on, and why not on the rest", cmd_devices},
     {"ngram", "tables of n-gram vectors: count, build, inspect, publish", cmd_ngram},
 };

@@ -16,6 +16,7 @@ int cmd_tokenize(int argc, char **argv);
 int cmd_similarity(int argc, char **argv);
 int cmd_search(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
 int cmd_devices(int argc, char **argv);
 int cmd_ngram(int argc, char **argv); /* has commands of its own, see ngram.h */
 

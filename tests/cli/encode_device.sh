@@ -34,6 +34,9 @@ cp "$embed" bin/embed
 cp "$module" lib/libembed_emulated.so
 embed=$work/bin/embed
 compare() {
+    run 0 "$embed" compare -m "$1" --device emulated
+    said out "greatest difference of a component"
+    said out "least cosine"
     run 0 "$embed" similarity -m "$1" 'a cat sleeps' 'the kitten is dozing'
     on_cpu=$(cat out)
     run 0 "$embed" similarity -m "$1" --device emulated 'a cat sleeps' 'the kitten is dozing'

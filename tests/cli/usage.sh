@@ -14,7 +14,7 @@ said out "embed "
 wrong "no command" "$embed"
 wrong "unknown command 'encod'" "$embed" encod
 
-for command in info encode tokenize similarity search bench; do
+for command in info encode tokenize similarity search bench compare; do
     run 0 "$embed" "$command" --help
     lines err 0
     said out "usage: embed $command"
@@ -33,6 +33,8 @@ wrong "-m DIR is missing" "$embed" info
 wrong "-m DIR is missing" "$embed" encode -i /dev/null
 wrong "-m DIR is missing" "$embed" similarity a b
 wrong "unexpected argument 'extra'" "$embed" info -m "$model" extra
+wrong "--device DEVICE is missing" "$embed" compare -m "$model"
+wrong "unexpected argument 'extra'" "$embed" compare -m "$model" --device cpu extra
 wrong "unexpected argument 'extra'" "$embed" encode -m "$model" extra
 wrong "unexpected argument 'c'" "$embed" similarity -m "$model" a b c
 wrong "too few arguments" "$embed" similarity -m "$model" a
