@@ -294,6 +294,14 @@ typedef enum embed_placement {
 
 #define EMBED_ALL_DEVICES (-1) /* n_devices: all usable ones */
 
+/* Flags of embed_context_params.device_flags, of no effect on the CPU.
+ * NO_GRAPHS launches every batch kernel by kernel: slower for small ones, the same bits.
+ * TF32, for EMBED_F32 only: matrix products by tensor cores, which round their factors to 10 bits
+ * behind the point, as EMBED_F16 has; sums and all else stay f32. Faster, with errors as EMBED_F16.
+ */
+#define EMBED_NO_GRAPHS 1u
+#define EMBED_TF32 2u
+
 typedef struct embed_context_params {
     size_t struct_size;
     int32_t threads;      /* 0: the CPUs this process may use (affinity and cgroup quota) */
@@ -310,9 +318,11 @@ typedef struct embed_context_params {
                                copied; NULL with n_devices EMBED_ALL_DEVICES */
     int32_t n_devices;      /* 0: one, at device_index */
     int32_t placement;      /* embed_placement of several devices */
+    uint32_t device_flags;  /* 0, or EMBED_NO_GRAPHS, EMBED_TF32 */
+    int32_t reserved2;
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT                                                                  \
-    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0, NULL, 0, 0 }
+    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0, NULL, 0, 0, 0, 0 }
 
 /* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
  * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.

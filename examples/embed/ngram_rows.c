@@ -105,6 +105,8 @@ static int run(const char *who, rows_options *o, embed_model *model, embed_model
         return EXIT_USAGE;
     if (where.n_devices != 0)
         return tool_usage(who, "--device: expected one device, found '%s'", o->device.device);
+    if (where.device_flags != 0)
+        return tool_usage(who, "--tf32: rows are made in the numbers of --device-dtype");
     params.device = where.device;
     params.device_index = where.device_index;
     params.device_dtype = where.device_dtype;

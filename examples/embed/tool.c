@@ -85,6 +85,7 @@ int tool_device(const char *who, device_options *o, embed_context_params *params
                                           {NULL, 0}};
     params->device_dtype = o->dtype;
     params->placement = o->placement;
+    params->device_flags = o->tf32 ? EMBED_TF32 : 0;
     if (!o->device)
         return EXIT_OK;
     const size_t length = strcspn(o->device, ":");

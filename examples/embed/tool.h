@@ -42,12 +42,14 @@ int tool_flush_stdout(const char *who);
 /* The values of --role. */
 extern const option_choice tool_roles[];
 
-/* --device, --device-dtype and --placement, of every command that encodes. Starts zeroed. */
+/* --device, --device-dtype, --tf32 and --placement, of every command that encodes. Starts zeroed.
+ */
 enum { TOOL_MAX_DEVICES = 64 };
 typedef struct device_options {
     const char *device; /* NULL: the CPU */
     int32_t dtype;      /* embed_dtype; 0: not given */
     int32_t placement;  /* embed_placement */
+    int32_t tf32;       /* 1: --tf32 */
     int32_t indices[TOOL_MAX_DEVICES];
 } device_options;
 extern const option_choice tool_device_types[], tool_placements[];
@@ -77,6 +79,11 @@ int tool_device(const char *who, device_options *o, embed_context_params *params
          0,                                                                                        \
          0,                                                                                        \
          0},                                                                                       \
+        {"run",       "tf32",                                                                      \
+         NULL,        "with f32 on a GPU: products by tensor cores, as exact as f16",              \
+         &(o).tf32,   NULL,                                                                        \
+         OPTION_FLAG, 0,                                                                           \
+         0,           0},                                                                          \
     {                                                                                              \
         "run", "placement", "HOW",                                                                 \
             "of several devices: replicated, or experts (each expert\n"                            \

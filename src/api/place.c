@@ -46,10 +46,27 @@ static embed_status check_dtype(int32_t dtype) {
     return EMBED_OK;
 }
 
+static embed_status check_flags(const emb_place *place) {
+    const uint32_t unknown = place->flags & ~(EMBED_NO_GRAPHS | EMBED_TF32);
+    if (unknown != 0)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.device_flags: expected EMBED_NO_GRAPHS and "
+                        "EMBED_TF32 only, found 0x%x beside them",
+                        unknown);
+    if ((place->flags & EMBED_TF32) != 0 && place->dtype != EMBED_F32)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.device_flags: EMBED_TF32: expected device_dtype "
+                        "EMBED_F32, found %s",
+                        place->dtype == EMBED_F16 ? "EMBED_F16" : "EMBED_BF16");
+    return EMBED_OK;
+}
+
 embed_status emb_place_find(emb_place *place, const embed_context_params *p) {
     embed_status st = EMBED_OK;
-    *place = (emb_place){NULL, p->device_index, p->device_dtype != 0 ? p->device_dtype : EMBED_F32};
+    *place = (emb_place){NULL, p->device_index, p->device_dtype != 0 ? p->device_dtype : EMBED_F32,
+                         p->device_flags};
     EMB_TRY(check_dtype(p->device_dtype));
+    EMB_TRY(check_flags(place));
     if (p->device_index < 0)
         return emb_fail(EMBED_ERR_ARG,
                         "embed_context_params.device_index: expected 0 or more, found %d",

@@ -111,6 +111,8 @@ static embed_status create_device(embed_context *ctx, const emb_places *places) 
         emb_log(&ctx->env, EMBED_LOG_WARN, "%s; trying batches of %d tokens", emb_fail_message(),
                 tokens);
     }
+    if (ctx->device != NULL)
+        emb_device_forward_allow(ctx->device, place->flags);
     ctx->forward.plan.batch_tokens = tokens;
     ctx->runner = ctx->group != NULL ? &ctx->group->runner : &emb_runner_device;
     return st;

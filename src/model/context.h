@@ -31,6 +31,7 @@ typedef struct emb_place {
     const emb_backend *backend; /* outlives the model */
     int32_t index;              /* of the device */
     int32_t dtype;              /* of matrices and hidden states there */
+    uint32_t flags;             /* EMBED_NO_GRAPHS, EMBED_TF32 */
 } emb_place;
 
 /* The same for several devices of one backend. */

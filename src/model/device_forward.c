@@ -113,6 +113,11 @@ fail:
     return st;
 }
 
+void emb_device_forward_allow(emb_device_forward *f, uint32_t flags) {
+    f->graphs_mode = (flags & EMBED_NO_GRAPHS) != 0 ? EMB_GRAPHS_OFF : EMB_GRAPHS_ON;
+    f->products.tf32 = (flags & EMBED_TF32) != 0;
+}
+
 /* All streams have run out. */
 static embed_status settle(emb_device_forward *f) {
     embed_status st = EMBED_OK;

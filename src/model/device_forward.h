@@ -145,6 +145,8 @@ embed_status emb_device_forward_create(emb_device_forward **out, embed_model *mo
 /* On the device of these weights, which are the model's. */
 embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model *model,
                                           const emb_device_home *home, int64_t tokens);
+/* Before the first batch: EMBED_NO_GRAPHS, EMBED_TF32. */
+void emb_device_forward_allow(emb_device_forward *f, uint32_t flags);
 void emb_device_forward_free(emb_device_forward *f); /* waits for what runs; NULL is a no-op */
 
 /* Room for a batch of `tokens`; nothing may be under way. On failure all is as before. */

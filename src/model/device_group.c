@@ -158,8 +158,10 @@ embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
         EMB_TRY(emb_new_array(&g->env, counts, sizeof *g->tokens, (void **)&g->tokens));
         EMB_TRY(emb_new_array(&g->env, counts, sizeof *g->gate_sum, (void **)&g->gate_sum));
     }
-    for (int32_t r = 0; r < g->n; r++)
+    for (int32_t r = 0; r < g->n; r++) {
         EMB_TRY(emb_device_forward_create_at(&g->forwards[r], model, homes[r], tokens));
+        emb_device_forward_allow(g->forwards[r], places->place.flags);
+    }
     *out = g;
     return EMBED_OK;
 fail:

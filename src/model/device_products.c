@@ -27,6 +27,7 @@ embed_status emb_device_products_own(const emb_device_products *p, emb_stream *s
     a.ldx = a.k;
     a.ldy = a.ldmul = a.n;
     a.groups = a.groups > 0 ? a.groups : 1;
+    a.tf32 = p->tf32 && a.dtype == 0 && p->dtype == EMBED_F32;
     a.dtype = a.dtype != 0 ? a.dtype : p->dtype;
     return emb_op_run(s, p->gemm, &a, sizeof a);
 }

@@ -38,7 +38,8 @@ typedef struct emb_device_products {
     emb_device *device;
     const emb_be_op *gemm;
     emb_dense_shape shapes[EMB_DENSES]; /* n 0: this model has no such product */
-    int32_t dtype, reserved;
+    int32_t dtype;
+    int32_t tf32; /* 1: f32 products may be rounded to tf32; not those behind the pooling */
 } emb_device_products;
 
 /* Errors  _UNSUPPORTED: the device has no such operation; _DEVICE */

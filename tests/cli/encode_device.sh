@@ -15,6 +15,8 @@ for device in gpu cuda: cuda:x cuda:-1 cuda:1x cuda:0, cuda:0,,1 cuda:0,all cpu:
 done
 wrong "--device-dtype: expected f32, f16 or bf16, found 'int8'" \
     "$embed" encode -m "$model" --device-dtype int8
+fails "device_flags: EMBED_TF32: expected device_dtype EMBED_F32, found EMBED_BF16" \
+    "$embed" encode -m "$model" --device-dtype bf16 --tf32 </dev/null
 fails "EMBED_ERR_DEVICE" "$embed" similarity -m "$model" --device cuda:4711 a b
 "$embed" devices | grep -q '^cuda:.* usable' ||
     fails "EMBED_ERR_DEVICE" "$embed" similarity -m "$model" --device cuda a b
@@ -66,5 +68,9 @@ fails "devices[1]: 1 is there twice, also at 0" \
     "$embed" encode -m "$model" --device emulated:1,1 -i texts.txt -o w.npy
 fails "devices[1]: expected a device below 8, found 8" \
     "$embed" encode -m "$model" --device emulated:0,8 -i texts.txt -o w.npy
+run 0 "$embed" similarity -m "$model" --device emulated --tf32 'number 3' 'number 4'
+mv out tf32
+run 0 "$embed" similarity -m "$model" --device emulated 'number 3' 'number 4'
+awk -v a="$(cat tf32)" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-5) }' || failed "tf32 is far off"
 run 0 "$embed" bench -m "$model" --device emulated --device-dtype bf16 --texts 2 --tokens 8 --reps 1
 passed

@@ -61,7 +61,7 @@ static void close_world(world *w) {
 }
 
 static embed_status on_device(world *w, embed_table *table, int32_t dtype, embed_context **ctx) {
-    const emb_place place = {emb_fake_backend(w->fake), 0, dtype};
+    const emb_place place = {emb_fake_backend(w->fake), 0, dtype, 0};
     return emb_context_create(ctx, w->model, table, 1, BATCH, &place);
 }
 
@@ -387,7 +387,7 @@ static void too_little_memory(void **state) {
     TEST_OK(emb_device_plan_make(&whole, w.model, EMBED_F32, tokens));
     TEST_OK(emb_device_plan_make(&half, w.model, EMBED_F32, tokens / 2));
     make_fake(&w, 1, weights + (whole.device_bytes + half.device_bytes) / 2);
-    const emb_place place = {emb_fake_backend(w.fake), 0, EMBED_F32};
+    const emb_place place = {emb_fake_backend(w.fake), 0, EMBED_F32, 0};
     TEST_OK(emb_context_create(&ctx, w.model, NULL, 1, tokens, &place));
     assert_true(ctx->device->plan.tokens < tokens);
     TEST_OK(encode(ctx, &w, TEXTS, got));
@@ -395,7 +395,7 @@ static void too_little_memory(void **state) {
     embed_context_free(ctx);
     drop_fake(&w);
     make_fake(&w, 1, weights); /* and none for any batch */
-    const emb_place full = {emb_fake_backend(w.fake), 0, EMBED_F32};
+    const emb_place full = {emb_fake_backend(w.fake), 0, EMBED_F32, 0};
     assert_int_equal(emb_context_create(&ctx, w.model, NULL, 1, tokens, &full), EMBED_ERR_NOMEM);
     drop_fake(&w);
     close_world(&w);

@@ -58,7 +58,7 @@ static emb_place make_fake(uint64_t seed, uint64_t bytes) {
     emb_emulation_redirect(emb_fake_submit, NULL);
     emb_emulation_seed(seed);
     assert_int_equal(emb_fake_create(&fake, &env, &params), EMBED_OK);
-    return (emb_place){emb_fake_backend(fake), 0, EMBED_F32};
+    return (emb_place){emb_fake_backend(fake), 0, EMBED_F32, 0};
 }
 
 static void drop_fake(void) {
@@ -215,7 +215,7 @@ static void jobs(void **state) {
     left = 1;
     assert_int_equal(emb_fgram_job_run(&env, &job), EMBED_ERR_CANCELLED);
     left = 100;
-    job.place = (emb_place){NULL, 0, EMBED_F32};
+    job.place = (emb_place){NULL, 0, EMBED_F32, 0};
     assert_int_equal(emb_fgram_job_run(&env, &job), EMBED_ERR_MISMATCH);
     job.place = place;
     TEST_OK(emb_fgram_job_run(&env, &job));

@@ -3,6 +3,8 @@
  * streams; pooled tokens that are computed alone have the bits they have among all. */
 #include "support/device_world.h"
 
+#include "api/place.h"
+
 #define ROUNDS 5
 
 static void buckets(void **state) {
@@ -318,6 +320,50 @@ static void device_is_lost(void **state) {
     close_world(&w);
 }
 
+/* The public flags arrive: no graphs, and products by tensor cores, as near as f16's. */
+static void flags(void **state) {
+    (void)state;
+    world w;
+    static float want[TEXTS * MAX_DIM], got[TEXTS * MAX_DIM];
+    uint64_t rng = 5;
+    embed_context *ctx, *cpu;
+    open_world(&w, small(tiny_spec_moe()), 12);
+    const size_t n = TEXTS * (size_t)w.model->dim;
+    cpu = test_context(w.model, 1, BATCH);
+    TEST_OK(embed_encode(cpu, w.texts, TEXTS, NULL, want, n));
+    make_fake(&w, 3, 0);
+    emb_place place = {emb_fake_backend(w.fake), 0, EMBED_F32, EMBED_TF32 | EMBED_NO_GRAPHS};
+    TEST_OK(emb_context_create(&ctx, w.model, NULL, 1, BATCH, &place));
+    TEST_OK(embed_encode(ctx, w.texts, TEXTS, NULL, got, n));
+    double worst = 0;
+    for (size_t i = 0; i < n; i++)
+        worst = fmax(worst, isnan(got[i]) ? INFINITY : fabs((double)got[i] - (double)want[i]));
+    assert_true(worst > 1e-5 && worst <= 8 * 0x1p-11);
+    assert_int_equal(ctx->device->graphs.plain + ctx->device->graphs.captured, 0);
+    embed_context_free(ctx);
+    place.flags = EMBED_TF32;
+    TEST_OK(emb_context_create(&ctx, w.model, NULL, 1, BATCH, &place));
+    for (size_t i = 0; i < TEXTS; i++) /* the bits of this type */
+        memcpy(want + i * MAX_DIM, got + i * (size_t)w.model->dim,
+               (size_t)w.model->dim * sizeof *got);
+    for (int i = 0; i < 4; i++)
+        some_texts(&w, ctx, &rng, want);
+    embed_context_free(ctx);
+    drop_fake(&w);
+    embed_context_free(cpu);
+    close_world(&w);
+    embed_context_params p = EMBED_CONTEXT_PARAMS_INIT;
+    emb_place found;
+    p.device_flags = 4;
+    test_fails(emb_place_find(&found, &p), EMBED_ERR_ARG, "found 0x4");
+    p.device_flags = EMBED_TF32;
+    p.device_dtype = EMBED_F16;
+    test_fails(emb_place_find(&found, &p), EMBED_ERR_ARG, "expected device_dtype EMBED_F32");
+    p.device_dtype = EMBED_F32;
+    TEST_OK(emb_place_find(&found, &p));
+    assert_int_equal(found.flags, EMBED_TF32);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(buckets),
                                        cmocka_unit_test(places),
@@ -330,6 +376,7 @@ int main(void) {
                                        cmocka_unit_test(captures_fail),
                                        cmocka_unit_test(pooled_tokens_only),
                                        cmocka_unit_test(behind_a_prompt),
+                                       cmocka_unit_test(flags),
                                        cmocka_unit_test(device_is_lost)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
