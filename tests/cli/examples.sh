@@ -11,7 +11,7 @@ python=${5-}
 . "$here/check.sh"
 
 for example in quickstart similarity_matrix long_batch late_interaction token_ids small_vectors \
-    parallel_contexts expert_load encode_with_table encode_on_gpu raii; do
+    parallel_contexts expert_load encode_with_table encode_on_gpu encode_async raii; do
     run 2 "$bin/$example"
     lines out 0
     lines err 1
@@ -75,6 +75,18 @@ for derive in last mean; do
         said out "  a ship"
     done
 done
+run 0 "$bin/encode_async" --help
+said out "usage: encode_async MODEL_DIR"
+for device in "" "--device auto" "--device cpu"; do
+    # shellcheck disable=SC2086
+    run 0 "$bin/encode_async" "$model" $device "the sea" "a ship" "the sea"
+    lines out 4
+    said out " texts counted meanwhile"
+    said out "1.000  the sea"
+    said err "batch 1: EMBED_OK"
+    said err "batch 2: EMBED_OK"
+done
+fails "EMBED_ERR_IO" "$bin/encode_async" "$work/missing" a b
 run 0 "$bin/encode_on_gpu" "$model" cpu - "the sea"
 "$bin/embed" devices | grep -q '^cuda:.* usable' ||
     fails "EMBED_ERR_DEVICE" "$bin/encode_on_gpu" "$model" cuda - "the sea"
