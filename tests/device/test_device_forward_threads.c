@@ -8,16 +8,6 @@
 #define THREADS 4 /* the last one on the CPU */
 #define ROUNDS 2
 
-#ifdef __SANITIZE_THREAD__
-static const int real = 0;
-static int do_nothing(const void *job) {
-    (void)job;
-    return 0;
-}
-#else
-static const int real = 1;
-#endif
-
 typedef struct worker {
     world *w;
     embed_status status;
@@ -41,19 +31,6 @@ static void *work(void *arg) {
     return NULL;
 }
 
-static void start_fake(world *w, uint64_t seed) {
-#ifdef __SANITIZE_THREAD__
-    emb_fake_params params = {
-        .seed = seed, .run_job = do_nothing, .job_error = emb_emulation_error};
-    params.ops = emb_cuda_ops(&params.n_ops);
-    w->env = test_env();
-    emb_emulation_redirect(emb_fake_submit, NULL);
-    assert_int_equal(emb_fake_create(&w->fake, &w->env, &params), EMBED_OK);
-#else
-    make_fake(w, seed, 0);
-#endif
-}
-
 static void run(world *w, worker *workers) {
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
@@ -75,7 +52,7 @@ static void in_parallel(void **state) {
     const size_t bytes = TEXTS * (size_t)w.model->dim * sizeof(float);
     for (uint64_t seed = 0; seed < 2; seed++) {
         embed_context *ctx, *cpu = test_context(w.model, 1, BATCH);
-        start_fake(&w, seed);
+        make_fake(&w, seed, 0);
         TEST_OK(on_device(&w, NULL, EMBED_F32, &ctx));
         TEST_OK(encode(ctx, &w, TEXTS, alone[0]));
         TEST_OK(encode(cpu, &w, TEXTS, alone[1]));
@@ -86,11 +63,9 @@ static void in_parallel(void **state) {
         for (int i = 0; i < THREADS; i++) {
             if (workers[i].status != EMBED_OK)
                 fail_msg("thread %d: %s", i, workers[i].message);
-            if (real || workers[i].on_cpu)
-                assert_memory_equal(workers[i].got, alone[workers[i].on_cpu], bytes);
+            assert_memory_equal(workers[i].got, alone[workers[i].on_cpu], bytes);
         }
-        if (real)
-            assert_string_equal(emb_fake_fault(w.fake), "");
+        assert_string_equal(emb_fake_fault(w.fake), "");
         drop_fake(&w);
     }
     close_world(&w);
@@ -106,7 +81,7 @@ static void one_fails(void **state) {
     spec.layers = 1;
     open_world(&w, spec, 6);
     for (uint64_t seed = 0; seed < 8; seed++) {
-        start_fake(&w, seed);
+        make_fake(&w, seed, 0);
         emb_fake_fail(w.fake, seed % 2 ? EMB_FAKE_EXECUTION : EMB_FAKE_ANY, 20 + 37 * (long)seed,
                       seed % 4 < 2 ? EMB_DEVICE_LOST : EMB_DEVICE_FAILED);
         run(&w, workers);
