@@ -194,7 +194,7 @@ whole() {
     fi
 }
 
-ops="attention embed_lookup gemm layernorm moe_combine pool quantize router_topk block"
+ops="attention embed_lookup gemm gemm_sm90 layernorm moe_combine pool quantize router_topk block"
 sanitized() { # sanitized TOOL
     if [ "$device" = emulated ]; then
         report skipped "$1: there is no GPU code to watch on the emulated device"

@@ -34,6 +34,9 @@ void emb_emulation_redirect(emb_emulation_submit submit, void *user);
 /* 0, or cudaErrorLaunchFailure (719) with a message in emb_emulation_error(). */
 int emb_emulation_run(const void *job);
 
+/* Stands for the driver's encoder in emb_cuda_exec.tensor_maps; does nothing if called. */
+void emb_emulation_tensor_maps(void);
+
 /* Give back the stacks and buffers that launches keep for the next one. */
 void emb_emulation_release(void);
 

@@ -31,8 +31,9 @@ typedef struct emb_cuda_exec {
     int32_t shared_bytes; /* shared memory a block may ask for (cudaDevAttrMaxSharedMemory-
                              PerBlockOptin); 0: 99 KiB, which all supported architectures have */
     int32_t error;        /* out: cudaError_t of a failed launch, which has been cleared */
-    int32_t reserved;
-    const char *failed; /* out: on any failure, the kernel or the limit that was broken; static */
+    int32_t arch;         /* compute capability: 90 is 9.0; 0: unknown */
+    const char *failed;   /* out: on any failure, the kernel or the limit that was broken; static */
+    void (*tensor_maps)(void); /* cuTensorMapEncodeTiled of the driver; NULL: there is none */
 } emb_cuda_exec;
 
 #endif

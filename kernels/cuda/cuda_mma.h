@@ -78,6 +78,10 @@ __device__ inline void emb_copy_wait() {
 
 #else
 
+static inline unsigned emb_shared_address(const void *p) {
+    return emb_shim_shared_address(p);
+}
+
 template <class T>
 void emb_shim_mma_all(unsigned char (*slot)[EMB_SHIM_SLOT]) {
     static float a[16][16], b[16][8];

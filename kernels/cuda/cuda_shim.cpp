@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "kernels/cuda/cuda_emulation.h"
+#include "kernels/cuda/cuda_shim_sched.h"
 
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -57,6 +58,7 @@ struct fiber {
     size_t stack_bytes;
     void *fake; /* of the address sanitizer */
     int lane, warp, finished;
+    const void *parked; /* what it waits for */
     int copies, groups;
     copy pending[MAX_COPIES];
 };
@@ -175,6 +177,10 @@ static int choose_warp(void) {
 
 /* Goes on with some thread that can; with the host if there is none. */
 SHIM_PLAIN static void run_another(void) {
+    if (seed_now != 0 && emb_shim_async_busy() && next_random() % 8 == 0)
+        emb_shim_async_arrive();
+    while (run.ready_warps == 0 && emb_shim_async_arrive())
+        ;
     if (run.ready_warps == 0) {
         switch_to(&run.host);
         return;
@@ -277,6 +283,34 @@ unsigned char (*emb_shim_exchange(const char *what, const void *data, size_t n,
     return slot;
 }
 
+/* ------------------------------------------------------------- for cuda_shim_async.cpp */
+
+int emb_shim_thread(void) {
+    return run.current->warp * LANES + run.current->lane;
+}
+
+uint64_t emb_shim_random(void) {
+    return seed_now != 0 ? next_random() : 0;
+}
+
+void emb_shim_park(const void *event) {
+    run.current->parked = event;
+    run_another();
+}
+
+void emb_shim_wake(const void *event) {
+    for (int t = 0; t < run.threads; t++)
+        if (run.fibers[t].parked == event) {
+            run.fibers[t].parked = NULL;
+            make_ready(&run.fibers[t]);
+        }
+}
+
+unsigned char *emb_shim_dynamic_array(size_t *bytes) {
+    *bytes = run.arrays[0].bytes;
+    return run.arrays[0].base;
+}
+
 /* ---------------------------------------------------------------------- shared memory */
 
 static array *new_array(const void *key, size_t bytes) {
@@ -366,6 +400,7 @@ void emb_shim_copy_wait(int newest) {
         memset(c.to, 0, 16);
         if (c.bytes > 0)
             memcpy(c.to, c.from, (size_t)c.bytes);
+        emb_shim_async_written(c.to);
     }
     self->copies = kept;
 }
@@ -382,6 +417,7 @@ static void start_block(const emb_shim_job *job, dim3 block) {
         run.order[at] = (unsigned char)i;
     }
     memset(run.warps, 0, sizeof run.warps);
+    emb_shim_async_start(run.threads);
     for (int i = 0; i < run.n_arrays; i++)
         memset(run.arrays[i].base, 0xff, run.arrays[i].bytes);
     for (int t = 0; t < run.threads; t++) {
@@ -393,25 +429,33 @@ static void start_block(const emb_shim_job *job, dim3 block) {
         f->warp = t / LANES;
         f->finished = f->copies = f->groups = 0;
         f->fake = NULL;
+        f->parked = NULL;
         prepare(f);
         make_ready(f);
     }
 }
 
 static void finish_block(void) {
-    int waiting = 0;
+    int waiting = 0, parked = 0;
     const char *what = "";
     for (int w = 0; w < run.threads / LANES; w++) {
         waiting += run.warps[w].arrived;
         if (run.warps[w].arrived > 0)
             what = run.warps[w].what;
     }
+    for (int t = 0; t < run.threads; t++)
+        parked += run.fibers[t].parked != NULL;
     if (!run.faulted && run.finished < run.threads) {
         run.faulted = 1;
         snprintf(message, sizeof message,
                  "%s: no thread can go on: %d wait in __syncthreads, %d for the rest of their warp "
-                 "(%s), %d have finished",
-                 run.job->name, run.at_barrier, waiting, what, run.finished);
+                 "(%s), %d at an mbarrier, %d have finished",
+                 run.job->name, run.at_barrier, waiting, what, parked, run.finished);
+    }
+    const char *const left = run.faulted ? NULL : emb_shim_async_finish();
+    if (left != NULL) {
+        run.faulted = 1;
+        snprintf(message, sizeof message, "%s: %s", run.job->name, left);
     }
     for (int i = 0; i < run.n_arrays && !run.faulted; i++)
         if (!guards_hold(&run.arrays[i])) {

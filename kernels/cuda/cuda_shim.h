@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cuda/cuda_shim_async.h"
+
 #define __global__
 #define __device__
 #define __host__

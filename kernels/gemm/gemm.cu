@@ -143,9 +143,11 @@ int aligned(const void *p, int64_t stride) {
     return (uintptr_t)p % 16 == 0 && stride % 8 == 0;
 }
 
-} // namespace
+/* Which kernel multiplies 16-bit elements. AUTO is the place to change where measurements say so;
+ * only what is the same for all batches of a model may count (gemm_cuda.h, bits). */
+enum { AUTO, MMA, SM90 };
 
-extern "C" embed_status emb_cuda_gemm(emb_cuda_exec *exec, const emb_cuda_gemm_args *args) {
+embed_status start(emb_cuda_exec *exec, const emb_cuda_gemm_args *args, int kernel) {
     emb_gemm_params p = {*args, 0, 0, 0};
     emb_cuda_gemm_args &a = p.a;
     if (a.offset == NULL)
@@ -155,19 +157,32 @@ extern "C" embed_status emb_cuda_gemm(emb_cuda_exec *exec, const emb_cuda_gemm_a
         return emb_cuda_refuse(exec, "gemm: shape");
     if (a.layout != EMB_CUDA_NT && a.layout != EMB_CUDA_NN)
         return emb_cuda_refuse(exec, "gemm: layout");
+    if (a.dtype != EMBED_F32 && a.dtype != EMBED_F16 && a.dtype != EMBED_BF16)
+        return emb_cuda_refuse(exec, "gemm: type");
     if (a.m == 0)
         return EMBED_OK;
     p.x_vector = aligned(a.x, a.ldx);
     p.w_vector = aligned(a.w, a.layout == EMB_CUDA_NN ? a.n : a.k);
     p.y_vector = aligned(a.y, a.ldy) && aligned(a.mul, a.mul != NULL ? a.ldmul : 0);
-    switch (a.dtype) {
-    case EMBED_F32:
+    if (kernel != MMA && emb_gemm_sm90_takes(exec, &p))
+        return emb_gemm_sm90_start(exec, &p);
+    if (kernel == SM90)
+        return emb_cuda_refuse(exec, "gemm: not for the kernel of sm_90");
+    if (a.dtype == EMBED_F32)
         return a.tf32 ? emb_gemm_start_tf32(exec, p) : start_f32(exec, p);
-    case EMBED_F16:
-        return start_mma<emb_f16>(exec, p);
-    case EMBED_BF16:
-        return start_mma<emb_bf16>(exec, p);
-    default:
-        return emb_cuda_refuse(exec, "gemm: type");
-    }
+    return a.dtype == EMBED_F16 ? start_mma<emb_f16>(exec, p) : start_mma<emb_bf16>(exec, p);
+}
+
+} // namespace
+
+extern "C" embed_status emb_cuda_gemm(emb_cuda_exec *exec, const emb_cuda_gemm_args *args) {
+    return start(exec, args, AUTO);
+}
+
+extern "C" embed_status emb_cuda_gemm_mma(emb_cuda_exec *exec, const emb_cuda_gemm_args *args) {
+    return start(exec, args, MMA);
+}
+
+extern "C" embed_status emb_cuda_gemm_sm90(emb_cuda_exec *exec, const emb_cuda_gemm_args *args) {
+    return start(exec, args, SM90);
 }

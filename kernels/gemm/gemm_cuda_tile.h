@@ -11,17 +11,22 @@ struct emb_gemm_params {
     int32_t x_vector, w_vector, y_vector; /* rows begin and end at multiples of 16 bytes */
 };
 
+/* gemm_sm90.cu: whether the wgmma kernel takes products like this one on this device, whatever
+ * their rows and groups; and such a product. The arguments have been checked. */
+extern "C" int emb_gemm_sm90_takes(const emb_cuda_exec *x, const emb_gemm_params *p);
+extern "C" embed_status emb_gemm_sm90_start(emb_cuda_exec *x, const emb_gemm_params *p);
+
 /* Rows first .. end - 1 (at most the tile's height) of `group`; end <= first: nothing to do. */
 struct emb_gemm_rows {
     int64_t first, end;
     int group;
 };
 
-/* Group g starts at tile offset[g] / height + g: the next starts at least
+/* Of the tile-th tile down. Group g starts at tile offset[g] / height + g: the next starts at least
  * ceil((offset[g + 1] - offset[g]) / height) further on, and the starts ascend. Whole warps call.
  */
-__device__ inline emb_gemm_rows emb_gemm_find_rows(const emb_cuda_gemm_args &a, int height) {
-    const int64_t tile = blockIdx.y;
+__device__ inline emb_gemm_rows emb_gemm_find_rows(const emb_cuda_gemm_args &a, int height,
+                                                   int64_t tile) {
     emb_gemm_rows r = {tile * height, a.m, 0};
     if (a.offset == NULL) {
         if (a.count != NULL && *a.count < r.end)
@@ -38,6 +43,11 @@ __device__ inline emb_gemm_rows emb_gemm_find_rows(const emb_cuda_gemm_args &a, 
     r.first = from + (tile - (from / height + r.group)) * height;
     r.end = a.offset[r.group + 1];
     return r;
+}
+
+/* Of a block whose tile is its own. */
+__device__ inline emb_gemm_rows emb_gemm_find_rows(const emb_cuda_gemm_args &a, int height) {
+    return emb_gemm_find_rows(a, height, blockIdx.y);
 }
 
 /* n <= 8 finished elements of row m from column `col` on: times mul, to y. */

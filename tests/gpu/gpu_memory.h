@@ -7,7 +7,7 @@
 #include "kernels/cuda/cuda_exec.h"
 
 /* All return NULL, or what went wrong. */
-const char *gpu_memory_open(emb_cuda_exec *exec); /* stream and shared_bytes; may be repeated */
+const char *gpu_memory_open(emb_cuda_exec *exec); /* fills it; may be repeated */
 const char *gpu_memory_new(void **out, size_t bytes);
 const char *gpu_memory_put(void *device, const void *host, size_t bytes);
 const char *gpu_memory_get(void *host, const void *device, size_t bytes);

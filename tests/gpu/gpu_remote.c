@@ -89,6 +89,8 @@ static void fetch(void) {
     }
 REMOTE(attention)
 REMOTE(gemm)
+REMOTE(gemm_mma)
+REMOTE(gemm_sm90)
 REMOTE(layernorm)
 REMOTE(moe_combine)
 REMOTE(pool)
