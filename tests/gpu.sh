@@ -37,6 +37,7 @@ device     streams, events, graphs, memory and products of the device layer
 kernels    every kernel against its reference, at edge shapes, in all types
 forward    whole models against the CPU: every architecture and type, with n-gram tables
 graphs     batches replayed from graphs have the bits of batches launched eagerly
+async      calls in the background, vectors in device memory and in the order of a stream
 goldens    the vectors of tests/golden
 memcheck   compute-sanitizer: no kernel reads or writes outside of its arrays
 racecheck  compute-sanitizer: no races in shared memory
@@ -224,6 +225,7 @@ for name in $only; do
         done ;;
     forward) suite forward "$bin/gpu_forward" --device "$device" ;;
     graphs) suite graphs "$bin/gpu_forward" --device "$device" graphs ;;
+    async) suite async "$bin/gpu_async$suffix" --device "$device" ;;
     goldens) suite goldens "$bin/gpu_golden" --device "$device" ;;
     memcheck | racecheck | initcheck) sanitized "$name" ;;
     soak) suite soak "$bin/gpu_soak" --device "$device" --minutes "$minutes" ;;
