@@ -1123,11 +1123,10 @@ typedef struct embed_async_params {
  *                 borrowed until the call has ended: the texts' bytes, prefix, ranges, reports
  *   cap           in elements, as for embed_encode
  *   pending       set before the call can end; NULL if it is refused, and then `done` is not called
- * embed_context_free cancels what has not ended and waits for it; the handles are still to be freed
- * and have EMBED_ERR_CANCELLED, if not another status.
- * Errors  of the call itself: _ARG, _ABI, _CAPACITY, _NOMEM, _THREAD, _DEVICE; of the work: as
- *         embed_encode, by the handle
- * Threads one call at a time per context; does not block */
+ * embed_context_free cancels what has not ended, and what callbacks would start meanwhile, and
+ * waits for it; the handles are still to be freed and have EMBED_ERR_CANCELLED, if not another
+ * status. Errors  of the call itself: _ARG, _ABI, _CAPACITY, _NOMEM, _THREAD, _DEVICE; of the work:
+ * as embed_encode, by the handle Threads one call at a time per context; does not block */
 EMBED_API embed_status embed_encode_async(embed_context *ctx, const embed_text *texts, size_t n,
                                           const embed_async_params *params, void *out, size_t cap,
                                           embed_pending **pending);

@@ -129,13 +129,19 @@ fail:
     return st;
 }
 
-/* The message comes to whoever waits, without the constant's name, which emb_fail puts in front. */
+/* Without the constant's name, which emb_fail puts in front. */
+static const char *sentence(embed_status st) {
+    const char *message = emb_fail_message(), *name = embed_status_name(st);
+    const size_t n = strlen(name);
+    return strncmp(message, name, n) == 0 && message[n] == ':' ? message + n + 2 : message;
+}
+
+/* The message comes to whoever waits. */
 static void end(embed_pending *p, embed_status st) {
     (void)pthread_mutex_lock(&p->mutex);
     p->status = st;
     if (st != EMBED_OK)
-        (void)snprintf(p->message, sizeof p->message, "%s",
-                       emb_fail_message() + strlen(embed_status_name(st)) + 2);
+        (void)snprintf(p->message, sizeof p->message, "%s", sentence(st));
     emb_event_free(p->after);
     emb_event_free(p->rows);
     p->after = p->rows = NULL;
@@ -222,6 +228,8 @@ static embed_status start(embed_context *ctx) {
 /* With the lock held. */
 static embed_status append(embed_context *ctx, embed_pending *p) {
     emb_background *b = &ctx->background;
+    if (b->stop) /* by a callback that would go on for ever */
+        return emb_fail(EMBED_ERR_CANCELLED, "ctx: is being freed");
     if (!b->active && atomic_flag_test_and_set(&ctx->busy))
         return emb_fail(EMBED_ERR_ARG, "ctx: in use by another call; use one context per thread");
     const embed_status st = start(ctx);

@@ -378,6 +378,40 @@ static void callbacks_start_and_free(void **state) {
     embed_context_free(c.ctx);
 }
 
+struct endless {
+    embed_context *ctx;
+    struct gate gate;
+    embed_status refused;
+    float out[TEXTS * DIM];
+};
+
+static void go_on(void *user, embed_pending *pending, embed_status status) {
+    struct endless *e = user;
+    embed_async_params p = EMBED_ASYNC_PARAMS_INIT;
+    embed_pending *next;
+    (void)status;
+    embed_pending_free(pending);
+    p.done = go_on;
+    p.done_user = e;
+    gate_set(&e->gate, &e->gate.reached);
+    e->refused = embed_encode_async(e->ctx, texts, 1, &p, e->out, DIM, &next);
+}
+
+static void an_endless_chain_ends_with_its_context(void **state) {
+    (void)state;
+    static struct endless e;
+    embed_async_params p = EMBED_ASYNC_PARAMS_INIT;
+    embed_pending *pending;
+    e.ctx = test_context(model, 1, 0);
+    gate_init(&e.gate);
+    p.done = go_on;
+    p.done_user = &e;
+    TEST_OK(embed_encode_async(e.ctx, texts, 1, &p, e.out, DIM, &pending));
+    gate_wait(&e.gate, &e.gate.reached);
+    embed_context_free(e.ctx);
+    assert_int_equal(e.refused, EMBED_ERR_CANCELLED);
+}
+
 /* ----------------------------------------------------------------------------------- arguments */
 
 static void arguments(void **state) {
@@ -507,6 +541,7 @@ int main(void) {
         cmocka_unit_test(a_context_is_freed_with_calls_in_it),
         cmocka_unit_test(an_unfinished_handle_is_freed),
         cmocka_unit_test(callbacks_start_and_free),
+        cmocka_unit_test(an_endless_chain_ends_with_its_context),
         cmocka_unit_test(arguments),
         cmocka_unit_test(a_child_is_refused),
         cmocka_unit_test(every_allocation),
