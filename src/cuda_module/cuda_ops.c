@@ -6,6 +6,7 @@
 #include "kernels/gemm/gemm_cuda.h"
 #include "kernels/layernorm/layernorm_cuda.h"
 #include "kernels/moe_combine/moe_combine_cuda.h"
+#include "kernels/moe_exchange/moe_exchange_cuda.h"
 #include "kernels/pool/pool_cuda.h"
 #include "kernels/quantize/quantize_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
@@ -27,7 +28,10 @@
     X(embed_lookup)                                                                                \
     X(gemm)                                                                                        \
     X(layernorm)                                                                                   \
+    X(moe_collect)                                                                                 \
     X(moe_combine)                                                                                 \
+    X(moe_dispatch)                                                                                \
+    X(moe_return)                                                                                  \
     X(pool)                                                                                        \
     X(quantize)                                                                                    \
     X(router_topk)                                                                                 \
