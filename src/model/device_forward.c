@@ -392,7 +392,7 @@ embed_status emb_device_forward_states(emb_device_forward *f, const emb_slot *sl
         f->states_tokens = slot->batch.tokens;
     }
     EMB_TRY(fill(f, s, slot, &none, 0));
-    EMB_TRY(emb_device_layers_run(f, s));
+    EMB_TRY(f->run != NULL ? f->run(f->run_user, s) : emb_device_layers_run(f, s));
     EMB_TRY(emb_copy_out(f->main, f->states, emb_arena_at(&f->arena, EMB_AT_X),
                          n * emb_dtype_bytes(dtype)));
     EMB_TRY(emb_stream_sync(f->main));

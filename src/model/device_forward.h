@@ -134,6 +134,9 @@ typedef struct emb_device_forward {
     emb_dptr ranges_at;
     float *states;         /* [plan.tokens, hidden] pinned; made when first asked for */
     int64_t states_tokens; /* room in it */
+    /* In place of emb_device_layers_run for hidden states, where not NULL. */
+    embed_status (*run)(void *user, emb_device_set *set);
+    void *run_user;
 } emb_device_forward;
 
 /* dtype: of matrices and hidden states, EMBED_F32, EMBED_F16 or EMBED_BF16. The backend must
@@ -188,5 +191,10 @@ embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_se
 embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *set, int32_t layer);
 embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,
                                     int32_t moe);
+/* The ends of _feed in a layer of experts: the choices of all tokens; and from the experts' outputs
+ * at o [], of which those of a token are at its slots [top_k], to the hidden states. */
+embed_status emb_device_layers_route(emb_device_forward *f, const emb_device_set *set, int32_t moe);
+embed_status emb_device_layers_combine(emb_device_forward *f, const emb_device_set *set,
+                                       int32_t layer, const void *o, const int32_t *slot);
 
 #endif

@@ -55,17 +55,27 @@ static int32_t least_busy(const emb_device_group *g, int64_t tokens) {
     return best;
 }
 
+static void note(emb_device_group *g, int32_t r, int64_t tokens, int32_t round) {
+    const int32_t at = (g->first + g->under_way++) % (g->n * EMB_DEVICE_SETS);
+    g->order[at].device = r;
+    g->order[at].round = round;
+    g->queued[r] += tokens;
+}
+
+static embed_status no_room(int64_t tokens) {
+    return emb_fail(EMBED_ERR_INTERNAL, "batch of %lld tokens: no device has room",
+                    (long long)tokens);
+}
+
 static embed_status group_submit(embed_context *ctx, const emb_slot *slot,
                                  const emb_pooling_options *options) {
     embed_status st = EMBED_OK;
     emb_device_group *g = ctx->group;
     const int32_t r = least_busy(g, slot->batch.tokens);
     if (r < 0)
-        return emb_fail(EMBED_ERR_INTERNAL, "batch of %lld tokens: no device has room",
-                        (long long)slot->batch.tokens);
+        return no_room(slot->batch.tokens);
     EMB_TRY(emb_device_forward_submit(g->forwards[r], slot, options));
-    g->queued[r] += slot->batch.tokens;
-    g->order[(g->first + g->under_way++) % (g->n * EMB_DEVICE_SETS)] = r;
+    note(g, r, slot->batch.tokens, 0);
 fail:
     return st;
 }
@@ -73,7 +83,7 @@ fail:
 static embed_status group_collect(embed_context *ctx, emb_result *result) {
     embed_status st = EMBED_OK;
     emb_device_group *g = ctx->group;
-    const int32_t r = g->order[g->first];
+    const int32_t r = g->order[g->first].device;
     const emb_device_set *set;
     EMB_TRY(emb_device_forward_collect(g->forwards[r], &set));
     g->queued[r] -= set->tokens;
@@ -95,6 +105,8 @@ static embed_status group_states(embed_context *ctx, const emb_slot *slot, const
 
 static void group_drop(embed_context *ctx) {
     emb_device_group *g = ctx->group;
+    if (g->experts != NULL)
+        emb_device_experts_drop(g->experts);
     for (int32_t r = 0; r < g->n; r++) {
         emb_device_forward_drop(g->forwards[r]);
         g->queued[r] = 0;
@@ -112,19 +124,94 @@ static const emb_runner replicated = {
     .drop = group_drop,
 };
 
+/* ------------------------------------------------------------------------------ spread experts */
+
+static embed_status experts_reserve(embed_context *ctx, int64_t tokens) {
+    return emb_device_experts_reserve(ctx->group->experts, tokens);
+}
+
+/* Of the devices without a batch in this round. */
+static int32_t next_in_round(const emb_device_group *g, int64_t tokens) {
+    int32_t best = -1;
+    for (int32_t r = 0; r < g->n; r++)
+        if (g->experts->ranks[r].staged == NULL && g->forwards[r]->pending < EMB_DEVICE_SETS &&
+            g->experts->tokens >= tokens && (best < 0 || g->queued[r] < g->queued[best]))
+            best = r;
+    return best;
+}
+
+static embed_status experts_submit(embed_context *ctx, const emb_slot *slot,
+                                   const emb_pooling_options *options) {
+    embed_status st = EMBED_OK;
+    emb_device_group *g = ctx->group;
+    emb_device_experts *x = g->experts;
+    int32_t r = next_in_round(g, slot->batch.tokens);
+    if (r < 0) { /* after a round that was not full */
+        EMB_TRY(emb_device_experts_run(x));
+        r = next_in_round(g, slot->batch.tokens);
+    }
+    if (r < 0)
+        return no_room(slot->batch.tokens);
+    EMB_TRY(emb_device_experts_stage(x, r, slot, options));
+    note(g, r, slot->batch.tokens, x->round);
+    if (x->staged == x->n)
+        EMB_TRY(emb_device_experts_run(x));
+fail:
+    return st;
+}
+
+static embed_status experts_collect(embed_context *ctx, emb_result *result) {
+    embed_status st = EMBED_OK;
+    emb_device_group *g = ctx->group;
+    const int32_t r = g->order[g->first].device, round = g->order[g->first].round;
+    if (round == g->experts->round)
+        EMB_TRY(emb_device_experts_run(g->experts));
+    EMB_TRY(emb_device_experts_wait(g->experts, r, round));
+    EMB_TRY(group_collect(ctx, result));
+fail:
+    return st;
+}
+
+static embed_status experts_states(embed_context *ctx, const emb_slot *slot, const float **states) {
+    return emb_device_experts_states(ctx->group->experts, slot, states);
+}
+
+static const emb_runner spread = {
+    .begin = group_begin,
+    .end = group_end,
+    .reserve = experts_reserve,
+    .submit = experts_submit,
+    .collect = experts_collect,
+    .states = experts_states,
+    .drop = group_drop,
+};
+
+/* 1: the experts of this model are spread; one without experts is replicated. */
+static int is_spread(const embed_model *model, const emb_places *places) {
+    return places->placement == EMBED_PLACE_EXPERTS && model->moe_layers > 0 && places->n > 1;
+}
+
 /* -------------------------------------------------------------------------------------- memory */
 
 int64_t emb_device_group_most_tokens(const embed_model *model, const emb_places *places) {
-    (void)places;
-    return emb_device_plan_most_tokens(model);
+    return is_spread(model, places) ? emb_device_experts_most_tokens(model, places->n)
+                                    : emb_device_plan_most_tokens(model);
 }
 
 embed_status emb_device_group_plan_bytes(const embed_model *model, const emb_places *places,
                                          int64_t tokens, uint64_t *bytes) {
+    embed_status st = EMBED_OK;
     emb_device_plan plan;
-    const embed_status st = emb_device_plan_make(&plan, model, places->place.dtype, tokens);
     const uint64_t n = places->n > 0 ? (uint64_t)places->n : 1;
-    *bytes = st == EMBED_OK ? n * (plan.device_bytes + plan.pinned_bytes) : 0;
+    *bytes = 0;
+    EMB_TRY(emb_device_plan_make(&plan, model, places->place.dtype, tokens));
+    for (int32_t r = 0; is_spread(model, places) && r < places->n; r++) {
+        size_t more;
+        EMB_TRY(emb_device_experts_plan(model, places->place.dtype, places->n, r, tokens, &more));
+        *bytes += more;
+    }
+    *bytes += n * (plan.device_bytes + plan.pinned_bytes);
+fail:
     return st;
 }
 
@@ -132,7 +219,7 @@ uint64_t emb_device_group_bytes(const emb_device_group *g) {
     uint64_t bytes = 0;
     for (int32_t r = 0; r < g->n; r++)
         bytes += emb_device_forward_bytes(g->forwards[r]);
-    return bytes;
+    return bytes + (g->experts != NULL ? emb_device_experts_bytes(g->experts) : 0);
 }
 
 embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
@@ -141,18 +228,16 @@ embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
     emb_device_group *g = NULL;
     const emb_device_home *homes[EMB_MAX_RANKS];
     emb_device_plan plan;
+    const int sharded = is_spread(model, places);
     const size_t counts = (size_t)model->moe_layers * (size_t)model->config.encoder.experts;
     *out = NULL;
-    if (places->placement == EMBED_PLACE_EXPERTS && model->moe_layers > 0)
-        return emb_fail(EMBED_ERR_UNSUPPORTED, "%s: experts cannot be spread over devices yet",
-                        model->name);
     EMB_TRY(emb_device_plan_make(&plan, model, places->place.dtype, tokens));
     EMB_TRY(emb_device_homes_get(homes, model, places->place.backend, places->devices, places->n,
-                                 places->place.dtype, 0));
+                                 places->place.dtype, sharded));
     EMB_TRY(emb_new(&model->base, sizeof *g, (void **)&g));
     g->env = model->base;
     g->n = places->n;
-    g->runner = replicated;
+    g->runner = sharded ? spread : replicated;
     g->runner.depth = g->n * EMB_DEVICE_SETS;
     if (counts > 0) {
         EMB_TRY(emb_new_array(&g->env, counts, sizeof *g->tokens, (void **)&g->tokens));
@@ -162,6 +247,8 @@ embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
         EMB_TRY(emb_device_forward_create_at(&g->forwards[r], model, homes[r], tokens));
         emb_device_forward_allow(g->forwards[r], places->place.flags);
     }
+    if (sharded)
+        EMB_TRY(emb_device_experts_create(&g->experts, g->forwards, g->n, tokens));
     *out = g;
     return EMBED_OK;
 fail:
@@ -173,6 +260,13 @@ void emb_device_group_free(emb_device_group *g) {
     if (g == NULL)
         return;
     const emb_env env = g->env;
+    if (g->experts != NULL) { /* on the devices of the forward passes, which close them */
+        emb_device_experts_drop(g->experts);
+        for (int32_t r = 0; r < g->n; r++)
+            if (emb_device_check(g->forwards[r]->device) == EMBED_OK)
+                emb_device_forward_drop(g->forwards[r]);
+        emb_device_experts_free(g->experts);
+    }
     for (int32_t r = 0; r < g->n; r++)
         emb_device_forward_free(g->forwards[r]);
     emb_free(&env, g->tokens);

@@ -7,12 +7,16 @@
  * order nor bits of the vectors tell how many devices there are. Statistics are summed over
  * devices in their order.
  *
+ * Spread experts (model/device_experts.h): batches are enqueued in rounds of one for each device,
+ * and a round that is not full when a result of it is wanted is enqueued as it is.
+ *
  * One thread is enough as long as enqueueing a batch on all devices takes less time than one
  * device needs for it: about 100 launches of 3 to 5 us a batch and device where batches are
  * launched plainly, one where they are replayed from a graph. */
 #ifndef EMB_MODEL_DEVICE_GROUP_H
 #define EMB_MODEL_DEVICE_GROUP_H
 
+#include "model/device_experts.h"
 #include "model/device_forward.h"
 #include "model/runner.h"
 
@@ -22,8 +26,11 @@ typedef struct emb_device_group {
     int32_t n;         /* devices */
     emb_device_forward *forwards[EMB_MAX_RANKS];
     int64_t queued[EMB_MAX_RANKS]; /* tokens under way */
-    /* Devices of the batches under way, the oldest at `first`. */
-    int32_t order[EMB_MAX_RANKS * EMB_DEVICE_SETS];
+    emb_device_experts *experts;   /* NULL: replicated */
+    /* Devices and rounds of the batches under way, the oldest at `first`. */
+    struct {
+        int32_t device, round;
+    } order[EMB_MAX_RANKS * EMB_DEVICE_SETS];
     int32_t first, under_way;
     uint64_t *tokens; /* statistics of one device [moe_layers, experts] */
     double *gate_sum;

@@ -231,22 +231,19 @@ fail:
     return st;
 }
 
-/* The chosen experts of each row and their weighted sum; their sizes stay on the device. Then x =
- * LN(x + that). */
-static embed_status moe_layer(emb_device_forward *f, const struct span *s,
-                              const emb_device_layer *l) {
-    embed_status st = EMBED_OK;
+/* x = LN(x + the weighted sum of the experts' outputs at o, those of a row at its slots). */
+static embed_status combine(emb_device_forward *f, const struct span *s, const emb_device_layer *l,
+                            const void *o, const int32_t *slot) {
     const emb_encoder_config *c = &f->model->config.encoder;
-    const int64_t pairs = s->rows * c->top_k;
-    const emb_cuda_moe_combine_args combine = {
-        .o = region(f, EMB_AT_EXPERT_OUT),
+    const emb_cuda_moe_combine_args args = {
+        .o = o,
         .x = region(f, s->x),
         .y = region(f, s->x),
         .gate = region(f, EMB_AT_GATE),
         .bias = ptr(l->down_bias),
         .gamma = ptr(l->norm2_gamma),
         .beta = ptr(l->norm2_beta),
-        .slot = region(f, EMB_AT_SLOT),
+        .slot = slot,
         .count = s->count,
         .tokens = s->rows,
         .dim = c->hidden,
@@ -254,6 +251,16 @@ static embed_status moe_layer(emb_device_forward *f, const struct span *s,
         .top_k = c->top_k,
         .eps = c->eps,
     };
+    return RUN(EMB_OP_COMBINE, &args);
+}
+
+/* The chosen experts of each row and their weighted sum; their sizes stay on the device. Then x =
+ * LN(x + that). */
+static embed_status moe_layer(emb_device_forward *f, const struct span *s,
+                              const emb_device_layer *l) {
+    embed_status st = EMBED_OK;
+    const emb_encoder_config *c = &f->model->config.encoder;
+    const int64_t pairs = s->rows * c->top_k;
     EMB_TRY(begin(f, EMB_AT_INNER));
     EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, s->x),
                                                 .x_rows = region(f, EMB_AT_ROWS),
@@ -275,7 +282,7 @@ static embed_status moe_layer(emb_device_forward *f, const struct span *s,
                                                 .k = c->inner,
                                                 .groups = c->experts,
                                                 .layout = EMB_CUDA_NN}));
-    EMB_TRY(RUN(EMB_OP_COMBINE, &combine));
+    EMB_TRY(combine(f, s, l, region(f, EMB_AT_EXPERT_OUT), region(f, EMB_AT_SLOT)));
 fail:
     return st;
 }
@@ -290,6 +297,18 @@ embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *
     EMB_TRY(norm(f, &s, first_norm(f, l)));
 fail:
     return st;
+}
+
+embed_status emb_device_layers_route(emb_device_forward *f, const emb_device_set *set,
+                                     int32_t moe) {
+    const struct span s = all_tokens(set);
+    return route(f, &s, moe);
+}
+
+embed_status emb_device_layers_combine(emb_device_forward *f, const emb_device_set *set,
+                                       int32_t layer, const void *o, const int32_t *slot) {
+    const struct span s = all_tokens(set);
+    return combine(f, &s, &f->weights->layers[layer], o, slot);
 }
 
 embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,

@@ -60,8 +60,9 @@ done
 [ "$(wc -l <cpu.txt)" -ge 400 ] || failed "expected numbers in cpu.npy"
 paste cpu.txt emulated.txt | awk '($1 - $2) ^ 2 > 1e-8 { exit 1 }' || failed "the rows differ"
 # Several devices: the bytes of one, whichever way the model lies on them.
-for device in "emulated:3,1" "emulated:all"; do
-    run 0 "$embed" encode -m "$model" --device "$device" --batch-tokens 32 -i texts.txt -o several.npy
+for device in "emulated:3,1" "emulated:all" "emulated:0,1,2 --placement experts"; do
+    # shellcheck disable=SC2086
+    run 0 "$embed" encode -m "$model" --device $device --batch-tokens 32 -i texts.txt -o several.npy
     same several.npy v.npy
 done
 fails "devices[1]: 1 is there twice, also at 0" \

@@ -68,7 +68,7 @@ void one_device(world *w, embed_table *table, int32_t dtype, int32_t output, flo
     drop_fake(w);
 }
 
-void check_experts_against(const world *w, const embed_context *ctx) {
+void check_experts_against(const world *w, const embed_context *ctx, int32_t dtype) {
     static float out[TEXTS * MAX_DIM];
     embed_context *cpu = test_context(w->model, 1, BATCH);
     TEST_OK(encode_as(cpu, w, EMBED_F32, out));
@@ -78,7 +78,11 @@ void check_experts_against(const world *w, const embed_context *ctx) {
         TEST_OK(embed_get_expert_stats(cpu, i, &b));
         assert_true(b.tokens > 0);
         assert_int_equal(a.tokens, b.tokens);
-        assert_true(fabs((double)a.mean_gate - (double)b.mean_gate) < 1e-2);
+        if (dtype == EMBED_F32)
+            assert_memory_equal(a.expert_tokens, b.expert_tokens,
+                                (size_t)b.experts * sizeof *b.expert_tokens);
+        assert_true(fabs((double)a.mean_gate - (double)b.mean_gate) <
+                    (dtype == EMBED_F32 ? 1e-5 : 1e-2));
     }
     embed_context_free(cpu);
 }

@@ -25,7 +25,7 @@ embed_status encode_as(embed_context *ctx, const world *w, int32_t output, float
 /* The vectors of one device, in a world that has none now. */
 void one_device(world *w, embed_table *table, int32_t dtype, int32_t output, float *want);
 /* Statistics of the last call, of all texts, against those of the CPU. */
-void check_experts_against(const world *w, const embed_context *ctx);
+void check_experts_against(const world *w, const embed_context *ctx, int32_t dtype);
 
 typedef struct table_on_disk {
     test_grams grams;

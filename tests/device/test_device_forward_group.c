@@ -20,7 +20,7 @@ static void same_everywhere(tiny_spec spec, int32_t dtype, int32_t output) {
             memset(got, 0, sizeof got);
             TEST_OK(encode_as(ctx, &w, output, got));
             assert_memory_equal(got, want, sizeof got);
-            check_experts_against(&w, ctx);
+            check_experts_against(&w, ctx, dtype);
             embed_context_free(ctx);
             assert_string_equal(emb_fake_fault(w.fake), "");
             drop_fake(&w);
