@@ -223,6 +223,23 @@ fail:
     return st;
 }
 
+/* What a caller may name as memory of the device. */
+static embed_status callers_memory(bench *b) {
+    embed_status st;
+    static char host[64];
+    const emb_dptr outside = {(uint64_t)(uintptr_t)host};
+    EMB_TRY(emb_device_memory_check(b->device, b->p, BYTES));
+    EMB_TRY(emb_device_memory_check(b->device, emb_dptr_add(b->p, 12), 4));
+    if (emb_device_memory_check(b->device, outside, sizeof host) != EMBED_ERR_ARG)
+        return WRONG("memory of the host passes for the device's");
+    if (!emb_device_alive(b->device))
+        return WRONG("a pointer that was refused lost the device");
+    EMB_TRY(probe(b->stream, b->p, N, 1));
+    EMB_TRY(expect_sequence(b, b->p, 1));
+fail:
+    return st;
+}
+
 static embed_status uploads(bench *b) {
     embed_status st;
     emb_upload u = {0};
@@ -434,6 +451,7 @@ void device_suite_run(device_suite *s, int lose) {
                   {"graphs", graphs},
                   {"captures that break", broken_captures},
                   {"memory", memory},
+                  {"memory of the caller", callers_memory},
                   {"uploads", uploads},
                   {"matrix products", products},
                   {"a lost device", lost}};

@@ -141,12 +141,60 @@ static void the_stream_goes_on_behind_them(void **state) {
     gpu_world_close(&w);
 }
 
+/* A capture of this program's in global mode is as it was when a call that names its stream has
+ * been refused, and while another call runs. */
+static void a_capture_goes_on(void **state) {
+    (void)state;
+    gpu_world w;
+    void *out, *zeros, *seen;
+    needs_a_gpu();
+    gpu_world_open(&w, tiny_spec_dense(), TEXTS, 30);
+    embed_context *ctx = gpu_context(&w, 0, NULL, BATCH);
+    float *want = gpu_encode(&w, ctx, TEXTS), *got = calloc(TEXTS * w.dim, sizeof *got);
+    const size_t bytes = TEXTS * w.dim * sizeof *got;
+    embed_async_params p = EMBED_ASYNC_PARAMS_INIT;
+    embed_pending *pending;
+    assert_non_null(got);
+    worked("memory", gpu_memory_new(&out, bytes));
+    worked("memory", gpu_memory_new(&zeros, bytes));
+    worked("memory", gpu_memory_new(&seen, bytes));
+    worked("vectors", gpu_memory_put(seen, want, bytes));
+    worked("zeros", gpu_memory_put(zeros, got, bytes));
+    p.on_device = 1;
+    worked("capture", gpu_memory_capture(1));
+    copy_vectors(seen, zeros, &w);
+    p.stream = exec.stream;
+    test_fails(embed_encode_async(ctx, w.texts, TEXTS, &p, out, TEXTS * w.dim, &pending),
+               EMBED_ERR_ARG, "being captured");
+    p.stream = NULL;
+    TEST_OK(embed_encode_async(ctx, w.texts, TEXTS, &p, out, TEXTS * w.dim, &pending));
+    const embed_status st = embed_pending_order(pending, exec.stream);
+    assert_true(st == EMBED_ERR_ARG ||
+                st == EMBED_OK); /* OK: it had ended, nothing is to be done */
+    TEST_OK(embed_pending_wait(pending, -1, NULL));
+    embed_pending_free(pending);
+    worked("end of the capture", gpu_memory_capture(0));
+    worked("vectors", gpu_memory_get(got, out, bytes));
+    assert_memory_equal(got, want, bytes);
+    worked("what was captured", gpu_memory_get(got, seen, bytes));
+    memset(want, 0, bytes);
+    assert_memory_equal(got, want, bytes);
+    gpu_memory_free(seen);
+    gpu_memory_free(zeros);
+    gpu_memory_free(out);
+    free(got);
+    free(want);
+    embed_context_free(ctx);
+    gpu_world_close(&w);
+}
+
 int main(int argc, char **argv) {
     const char *what;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_have_the_bits_of_calls_that_block),
         cmocka_unit_test(vectors_stay_on_the_device),
         cmocka_unit_test(the_stream_goes_on_behind_them),
+        cmocka_unit_test(a_capture_goes_on),
     };
     if (!gpu_arguments(argc, argv, &what) || what != NULL)
         return 2;

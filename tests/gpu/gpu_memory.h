@@ -13,5 +13,7 @@ const char *gpu_memory_put(void *device, const void *host, size_t bytes);
 const char *gpu_memory_get(void *host, const void *device, size_t bytes);
 const char *gpu_memory_wait(void); /* for all work enqueued */
 void gpu_memory_free(void *device);
+/* The stream is captured from begin 1 to begin 0, which runs what was captured. */
+const char *gpu_memory_capture(int begin);
 
 #endif

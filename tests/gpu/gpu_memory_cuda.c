@@ -65,6 +65,23 @@ void gpu_memory_free(void *device) {
     (void)cudaFree(device);
 }
 
+const char *gpu_memory_capture(int begin) {
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    if (begin)
+        return said(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    cudaError_t e = cudaStreamEndCapture(stream, &graph);
+    if (e == cudaSuccess)
+        e = cudaGraphInstantiate(&exec, graph, 0);
+    if (e == cudaSuccess)
+        e = cudaGraphLaunch(exec, stream);
+    if (e == cudaSuccess)
+        e = cudaStreamSynchronize(stream);
+    (void)cudaGraphExecDestroy(exec);
+    (void)cudaGraphDestroy(graph);
+    return said(e);
+}
+
 /* What the tests ask the emulation: a GPU orders its threads itself, and counts no launches. */
 void emb_emulation_seed(uint64_t seed) {
     (void)seed;

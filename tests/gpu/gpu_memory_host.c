@@ -30,3 +30,8 @@ const char *gpu_memory_wait(void) {
 void gpu_memory_free(void *device) {
     free(device);
 }
+
+const char *gpu_memory_capture(int begin) {
+    (void)begin;
+    return "no captures here";
+}
