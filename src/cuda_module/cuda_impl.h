@@ -32,6 +32,8 @@ struct emb_be_device {
     int32_t index;
     _Atomic int32_t capturing;        /* a capture is in progress */
     int32_t processors, shared_bytes; /* multiprocessors; shared memory a block may ask for */
+    int32_t arch;                     /* 90: compute capability 9.0 */
+    void (*tensor_maps)(void);        /* cuTensorMapEncodeTiled; NULL: the driver has none */
     void *blas;                       /* cublasLtHandle_t, made when first needed */
 };
 

@@ -86,7 +86,7 @@ static int open_device(void *self, int32_t index, const embed_allocator *allocat
     }
     /* The runtime works on the context that is current: see that it takes ours for this device. */
     code = emb_cuda_enter(&scope, d, err);
-    int current = -1, processors = 0, shared = 0;
+    int current = -1, processors = 0, shared = 0, major = 0, minor = 0;
     if (code == EMB_DEVICE_OK)
         code = EMB_CUDA(cudaGetDevice(&current), err);
     if (code == EMB_DEVICE_OK)
@@ -95,6 +95,17 @@ static int open_device(void *self, int32_t index, const embed_allocator *allocat
     if (code == EMB_DEVICE_OK)
         code = EMB_CUDA(
             cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), err);
+    if (code == EMB_DEVICE_OK)
+        code =
+            EMB_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), err);
+    if (code == EMB_DEVICE_OK)
+        code =
+            EMB_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index), err);
+    emb_device_error without; /* then products are made without tensor maps */
+    if (code == EMB_DEVICE_OK &&
+        driver_call("cuTensorMapEncodeTiled", &d->tensor_maps, &without) != EMB_DEVICE_OK)
+        d->tensor_maps = NULL;
+    d->arch = 10 * major + minor;
     d->processors = processors;
     d->shared_bytes = shared;
     emb_cuda_leave(&scope);

@@ -15,8 +15,11 @@
 /* The launcher of an operation behind one type. */
 #define OPERATION(op)                                                                              \
     static embed_status run_##op(emb_op_target *on, const void *args) {                            \
-        emb_cuda_exec exec = {                                                                     \
-            .stream = on->stream, .processors = on->processors, .shared_bytes = on->shared_bytes}; \
+        emb_cuda_exec exec = {.stream = on->stream,                                                \
+                              .processors = on->processors,                                        \
+                              .shared_bytes = on->shared_bytes,                                    \
+                              .arch = on->arch,                                                    \
+                              .tensor_maps = on->tensor_maps};                                     \
         const embed_status st = emb_cuda_##op(&exec, args);                                        \
         on->error = exec.error;                                                                    \
         on->failed = exec.failed;                                                                  \
@@ -27,6 +30,8 @@
     X(attention)                                                                                   \
     X(embed_lookup)                                                                                \
     X(gemm)                                                                                        \
+    X(gemm_mma)                                                                                    \
+    X(gemm_sm90)                                                                                   \
     X(layernorm)                                                                                   \
     X(moe_collect)                                                                                 \
     X(moe_combine)                                                                                 \

@@ -291,7 +291,9 @@ static int op_run(emb_be_stream *s, const emb_be_op *operation, const void *args
     const emb_op_entry *op = (const emb_op_entry *)(const void *)operation;
     emb_op_target on = {.stream = s->stream,
                         .processors = s->device->processors,
-                        .shared_bytes = s->device->shared_bytes};
+                        .shared_bytes = s->device->shared_bytes,
+                        .arch = s->device->arch,
+                        .tensor_maps = s->device->tensor_maps};
     emb_cuda_scope scope;
     if (arg_bytes != op->arg_bytes)
         return emb_cuda_error(err, EMB_DEVICE_FAILED,

@@ -14,7 +14,7 @@
 #include "embed.h"
 
 /* To be raised with any change to this file. */
-#define EMB_BACKEND_ABI 2u
+#define EMB_BACKEND_ABI 3u
 /* Name of the function a module exports, of type emb_backend_entry. */
 #define EMB_BACKEND_ENTRY "embed_backend_open"
 
@@ -114,8 +114,9 @@ typedef struct emb_op_target {
     void *stream;
     int32_t processors, shared_bytes;
     int32_t error; /* cudaError_t of a launch that failed */
-    int32_t reserved;
+    int32_t arch;
     const char *failed; /* the kernel, or the limit that was broken; static */
+    void (*tensor_maps)(void);
 } emb_op_target;
 
 /* An operation by name: enqueues any number of kernels on the stream and returns. */

@@ -55,6 +55,8 @@ typedef struct emb_fake_params {
     int32_t allow_poison_out; /* 1: copying poison to the host is no fault */
     const char *no_gemm, *no_comm; /* reasons why the feature is missing; NULL: it is there */
     const char *no_device;         /* reason why no device is usable; NULL: they are */
+    int32_t arch, shared_bytes;    /* of emb_op_target, as tensor_maps; 0: operations do not know */
+    void (*tensor_maps)(void);
 } emb_fake_params;
 
 embed_status emb_fake_create(emb_fake **out, const emb_env *env, const emb_fake_params *params);

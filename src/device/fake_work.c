@@ -155,7 +155,12 @@ static int op_run(emb_be_stream *s, const emb_be_op *operation, const void *args
                   emb_device_error *err) {
     const emb_op_entry *entry = (const emb_op_entry *)(const void *)operation;
     running_op run = {s, entry->name, 0, err};
-    emb_op_target on = {.stream = &run, .processors = 1};
+    const emb_fake_params *p = &s->fake->params;
+    emb_op_target on = {.stream = &run,
+                        .processors = 1,
+                        .shared_bytes = p->shared_bytes,
+                        .arch = p->arch,
+                        .tensor_maps = p->tensor_maps};
     (void)pthread_mutex_lock(&s->fake->lock);
     int code = emb_fake_lost(s->device, err);
     if (code == 0 && arg_bytes != entry->arg_bytes)
