@@ -1022,8 +1022,9 @@ typedef struct embed_select_params {
     uint64_t min_count;         /* those that occur at least so often */
     uint64_t bytes;             /* as many as fit in a table of so many bytes with rows as below */
     uint64_t min_documents;     /* those in at least so many texts */
-    uint64_t max_per_length[9]; /* at most so many of each length. An n-gram whose suffix is not
-                                   taken is left out then, so that the set stays closed */
+    uint64_t max_per_length[9]; /* at most so many of each length, UINT64_MAX: none. An n-gram whose
+                                   suffix is not taken is left out then, so that the set stays
+                                   closed */
     const int32_t *excluded;    /* [n_excluded] ids: no n-gram with one of them */
     size_t n_excluded;
     int32_t width; /* floats of a row; 0: the width of the model that counted */

@@ -38,6 +38,14 @@ typedef struct job {
         "run", "resume", NULL, "go on where a killed run of this command stopped", &(variable),    \
             NULL, OPTION_FLAG, 0, 0, 0                                                             \
     }
+/* For jobs of seconds. */
+#define OPTION_AGAIN(variable)                                                                     \
+    {                                                                                              \
+        "run", "resume", NULL,                                                                     \
+            "begin again, as without: this takes seconds, and a\n"                                 \
+            "killed run leaves nothing to go on from",                                             \
+            &(variable), NULL, OPTION_FLAG, 0, 0, 0                                                \
+    }
 #define OPTION_PROGRESS(variable)                                                                  \
     {                                                                                              \
         "run", "progress", NULL, "report progress even if stderr is no terminal", &(variable),     \

@@ -49,7 +49,7 @@ int ngram_merge(int argc, char **argv) {
     const option_spec table[] = {OPTION_MEMORY(run.memory),
                                  OPTION_TEMP(run.temp),
                                  OPTION_THREADS(run.threads),
-                                 OPTION_RESUME(run.resume),
+                                 OPTION_AGAIN(run.resume),
                                  OPTION_PROGRESS(run.progress),
                                  {"output", "output", "COUNTS", "file to write (required)", &output,
                                   NULL, OPTION_TEXT, 0, 0, 'o'},

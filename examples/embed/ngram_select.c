@@ -28,9 +28,9 @@ static int parse_per_length(const char *who, const char *text, uint64_t limits[9
         if (len < 3 || len >= sizeof item || text[0] < '2' || text[0] > '8' || text[1] != '=')
             break;
         snprintf(item, sizeof item, "%.*s", (int)(len - 2), text + 2);
-        if (!units_parse_amount(item, &limit) || limit == 0)
+        if (!units_parse_amount(item, &limit))
             break;
-        limits[text[0] - '0'] = limit;
+        limits[text[0] - '0'] = limit > 0 ? limit : UINT64_MAX;
         text += len + (text[len] == ',');
     }
     return *text ? tool_usage(who,
@@ -164,8 +164,8 @@ int ngram_select(int argc, char **argv) {
         {"which", "min-docs", "D", "that are in at least D texts", &p->min_documents, NULL,
          OPTION_AMOUNT, 1, 0, 0},
         {"which", "max-per-length", "L=N,...",
-         "at most N of length L; what loses its suffix that\nway is left out too", &s.per_length,
-         NULL, OPTION_TEXT, 0, 0, 0},
+         "at most N (0: none) of length L; what loses its\nsuffix that way is left out too",
+         &s.per_length, NULL, OPTION_TEXT, 0, 0, 0},
         {"which", "exclude-ids", "FILE",
          "none with one of these token ids: JSON arrays of ids,\none a line", &s.excluded, NULL,
          OPTION_TEXT, 0, 0, 0},
@@ -175,7 +175,7 @@ int ngram_select(int argc, char **argv) {
         OPTION_MEMORY(s.run.memory),
         OPTION_TEMP(s.run.temp),
         OPTION_THREADS(s.run.threads),
-        OPTION_RESUME(s.run.resume),
+        OPTION_AGAIN(s.run.resume),
         OPTION_PROGRESS(s.run.progress),
         {"output", "output", "LIST", "file to write, JSON lines (required)", &s.output, NULL,
          OPTION_TEXT, 0, 0, 'o'},

@@ -162,11 +162,12 @@ static int taken(selecting *s, const uint32_t *ids, int32_t length, int add) {
 
 static embed_status take(selecting *s, const emb_counts_record *r) {
     emb_counts_selection *to = s->result;
-    const uint64_t quota = s->limits->per_length[r->length];
+    const uint64_t limit = s->limits->per_length[r->length];
+    const uint64_t quota = limit == UINT64_MAX ? 0 : limit;
     if (s->full)
         return EMBED_OK;
     if (s->limits->quotas) {
-        if (quota > 0 && to->length_rows[r->length] >= quota)
+        if (limit > 0 && to->length_rows[r->length] >= quota)
             return EMBED_OK;
         if (r->length > 2 && !taken(s, r->ids + 1, r->length - 1, 0)) {
             to->dropped++;

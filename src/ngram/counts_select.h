@@ -11,7 +11,7 @@
 typedef struct emb_counts_limits {
     uint64_t rows, min_count, min_documents, bytes; /* 0: no such limit */
     int32_t width, dtype;                           /* of the rows that `bytes` is about */
-    uint64_t per_length[EMB_NGRAM_MAX_K + 1];       /* 0: no limit */
+    uint64_t per_length[EMB_NGRAM_MAX_K + 1];       /* 0: no limit; UINT64_MAX: none */
     int32_t quotas; /* 1: per_length counts, and closure is kept by leaving out more */
     int32_t n_excluded;
     const int32_t *excluded; /* ids: n-grams with one of them are left out */

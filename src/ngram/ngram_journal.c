@@ -132,6 +132,18 @@ fail:
     return st;
 }
 
+int emb_ngram_journal_busy(const emb_env *env, const char *dir) {
+    char *path;
+    if (emb_file_join(env, dir, EMB_NGRAM_JOURNAL_NAME, &path) != EMBED_OK)
+        return 0;
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    const int busy = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (fd >= 0)
+        emb_file_close(fd);
+    emb_free(env, path);
+    return busy;
+}
+
 embed_status emb_ngram_journal_open(emb_ngram_journal *j, const emb_env *env, const char *dir,
                                     const uint8_t table_id[16], const uint8_t salt[32]) {
     embed_status st = EMBED_OK;

@@ -27,6 +27,9 @@ embed_status emb_ngram_journal_open(emb_ngram_journal *j, const emb_env *env, co
 void emb_ngram_journal_close(emb_ngram_journal *j,
                              const emb_env *env); /* zeroed with fd -1: no-op */
 
+/* 1: a run has the journal in `dir` locked at this moment. */
+int emb_ngram_journal_busy(const emb_env *env, const char *dir);
+
 /* A finished file; for the index with its numbers. The file itself must be durable by then. */
 embed_status emb_ngram_journal_add_file(emb_ngram_journal *j, const emb_env *env, const char *name,
                                         uint64_t bytes, const char sha256[65]);

@@ -70,6 +70,7 @@ static embed_status store_of(char **store, const emb_env *env, const char *path)
 static embed_status follow(char **dir, const emb_env *env, const char *store) {
     char target[NAME_MAX + 1];
     char *link = NULL;
+    struct stat info;
     embed_status st = emb_file_join(env, store, LINK, &link);
     if (st != EMBED_OK)
         return st;
@@ -93,6 +94,12 @@ static embed_status follow(char **dir, const emb_env *env, const char *store) {
         goto fail;
     }
     EMB_TRY(emb_file_join(env, store, target, dir));
+    if (lstat(*dir, &info) != 0 && errno == ENOENT)
+        st =
+            emb_fail(EMBED_ERR_IO,
+                     "%s: points to the version %s, which is not there; choose another with `embed "
+                     "ngram rollback` or publish one",
+                     link, target);
 fail:
     emb_free(env, link);
     return st;

@@ -11,6 +11,8 @@
 #include "io/durable.h"
 #include "io/file.h"
 
+#define NAME "temporary file in " /* what a nameless one is called in messages */
+
 /* File systems without nameless files get a name for a moment. */
 static int open_named(const emb_env *env, const char *dir) {
     char *path;
@@ -26,6 +28,7 @@ static int open_named(const emb_env *env, const char *dir) {
 embed_status emb_ngram_spill_open(emb_ngram_spill *s, const emb_env *env, const char *dir,
                                   const char *beside) {
     embed_status st = EMBED_OK;
+    size_t bytes;
     *s = (emb_ngram_spill){.fd = -1};
     if (dir != NULL)
         st = emb_strdup(env, dir, strlen(dir), &s->dir);
@@ -37,32 +40,38 @@ embed_status emb_ngram_spill_open(emb_ngram_spill *s, const emb_env *env, const 
             n--;
         st = emb_strdup(env, n > 0 ? beside : ".", n > 0 ? n : 1, &s->dir);
     }
-    if (st != EMBED_OK)
-        return st;
+    EMB_TRY(st);
     s->fd = open(s->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (s->fd < 0)
         s->fd = open_named(env, s->dir);
     if (s->fd < 0) {
         st = emb_file_fail(s->dir, "cannot make a temporary file");
-        emb_ngram_spill_close(s, env);
+        goto fail;
     }
+    EMB_TRY(emb_add(strlen(s->dir), sizeof NAME, "path", &bytes));
+    EMB_TRY(emb_alloc(env, bytes, (void **)&s->name));
+    (void)snprintf(s->name, bytes, NAME "%s", s->dir);
+    return EMBED_OK;
+fail:
+    emb_ngram_spill_close(s, env);
     return st;
 }
 
 void emb_ngram_spill_close(emb_ngram_spill *s, const emb_env *env) {
     emb_file_close(s->fd);
     emb_free(env, s->dir);
+    emb_free(env, s->name);
     *s = (emb_ngram_spill){.fd = -1};
 }
 
 embed_status emb_ngram_spill_add(emb_ngram_spill *s, const emb_ngram_fgram *grams, size_t n) {
     const embed_status st =
-        emb_durable_write_at(s->fd, grams, n * sizeof *grams, s->rows * sizeof *grams, s->dir);
+        emb_durable_write_at(s->fd, grams, n * sizeof *grams, s->rows * sizeof *grams, s->name);
     s->rows += st == EMBED_OK ? n : 0;
     return st;
 }
 
 embed_status emb_ngram_spill_read(const emb_ngram_spill *s, uint64_t first, size_t n,
                                   emb_ngram_fgram *out) {
-    return emb_file_read_at(s->fd, s->dir, first * sizeof *out, out, n * sizeof *out);
+    return emb_file_read_at(s->fd, s->name, first * sizeof *out, out, n * sizeof *out);
 }

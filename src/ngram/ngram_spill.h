@@ -8,7 +8,7 @@
 
 typedef struct emb_ngram_spill {
     int fd;
-    char *dir; /* for messages */
+    char *dir, *name; /* name: for messages */
     uint64_t rows;
 } emb_ngram_spill;
 

@@ -174,7 +174,9 @@ static embed_status remove_files(const emb_ngram_writing *w) {
     return st;
 }
 
-static embed_status fail_left_over(const char *partial) {
+static embed_status fail_left_over(const emb_env *env, const char *partial) {
+    if (emb_ngram_journal_busy(env, partial))
+        return emb_fail(EMBED_ERR_IO, "%s: another run is writing this table", partial);
     return emb_fail(EMBED_ERR_IO,
                     "%s: was left by a run that did not end; resume it (--resume), or remove it to "
                     "begin anew",
@@ -216,7 +218,7 @@ embed_status emb_ngram_write_ready(const emb_env *env, const char *path, int res
     if (!resume)
         EMB_TRY(emb_file_exists(partial, &exists));
     if (exists)
-        st = fail_left_over(partial);
+        st = fail_left_over(env, partial);
 fail:
     emb_free(env, output);
     emb_free(env, partial);
@@ -250,7 +252,7 @@ static embed_status begin(emb_ngram_writing *w) {
         if (errno != EEXIST)
             return emb_file_fail(w->partial, "cannot create");
         if (!p->resume)
-            return fail_left_over(w->partial);
+            return fail_left_over(&w->env, w->partial);
         if (lstat(w->partial, &info) != 0 || !S_ISDIR(info.st_mode)) /* no link: files go there */
             return emb_fail(EMBED_ERR_IO, "%s: expected a directory; remove it", w->partial);
     }

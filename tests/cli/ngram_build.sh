@@ -220,6 +220,9 @@ said out "* v000002"
 refused "" "$embed" ngram publish store broken
 run 1 "$embed" ngram publish store broken2
 [ "$(readlink store/current)" = v000002 ] || failed "current changed"
+ln -sfn v000077 store/current
+fails "store/current: points to the version v000077, which is not there" "$embed" ngram info store
+ln -sfn v000002 store/current
 run 0 "$embed" ngram publish --move store parts
 absent parts
 run 0 "$embed" ngram versions store --json

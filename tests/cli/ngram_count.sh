@@ -63,6 +63,9 @@ run 0 "$embed" ngram select counts --bytes 40K --dtype f32 -o some.jsonl --stats
 said out "passes over the counts"
 run 0 "$embed" ngram select counts --min-count 60 --max-per-length 2=1 -o few.jsonl
 said out "closed under suffixes"
+run 0 "$embed" ngram select counts --min-count 60 --max-per-length 3=0 -o pairs.jsonl
+grep -q '\[[0-9]*,[0-9]*\]' pairs.jsonl || failed "expected pairs"
+grep -q '\[[0-9]*,[0-9]*,' pairs.jsonl && failed "expected pairs only"
 sed 's/.*\(\[.*\]\).*/\1/' first | head -1 >excluded
 run 0 "$embed" ngram select counts --min-count 60 --exclude-ids excluded -o without.jsonl
 [ "$(wc -l <without.jsonl)" -lt "$lines" ] || failed "expected fewer n-grams"

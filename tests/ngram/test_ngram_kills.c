@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -285,6 +286,11 @@ static void left_overs_are_not_taken_for_a_table(void **state) {
     assert_true(exists(partial) && !exists(output));
     assert_int_equal(embed_table_open(&table, partial, NULL, NULL), EMBED_ERR_IO);
     test_fails(build(output, 0, NULL), EMBED_ERR_IO, "--resume");
+    const int other = open(test_path(partial, "journal"), O_RDWR);
+    assert_true(other >= 0 && flock(other, LOCK_EX | LOCK_NB) == 0);
+    for (int resume = 0; resume < 2; resume++)
+        test_fails(build(output, resume, NULL), EMBED_ERR_IO, "another run is writing this table");
+    assert_int_equal(close(other), 0);
     /* With other inputs it cannot be gone on with. */
     char list[300];
     (void)snprintf(list, sizeof list, "%s/list.jsonl", p.dir);

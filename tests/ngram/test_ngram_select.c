@@ -89,7 +89,8 @@ static size_t naive_select(const emb_counts_limits *l, uint64_t most, const naiv
             for (int32_t j = 0; j < g->length; j++)
                 fits &= g->ids[j] != (uint32_t)l->excluded[e];
         if (fits && l->quotas && l->per_length[g->length] > 0)
-            fits = taken[g->length] < l->per_length[g->length];
+            fits = l->per_length[g->length] != UINT64_MAX &&
+                   taken[g->length] < l->per_length[g->length];
         if (fits && l->quotas && g->length > 2) {
             int suffix = 0;
             for (size_t j = 0; j < n && !suffix; j++)
@@ -155,6 +156,10 @@ static void limits_by_length_keep_it_closed(void **state) {
     l.per_length[5] = 1;
     check(&l, 3000, 64 << 20);
     check(&l, 3000, EMB_COUNTS_SELECT_LEAST_MEMORY);
+    l.per_length[3] = UINT64_MAX; /* pairs only, since longer ones lose their suffixes */
+    l.per_length[5] = 0;
+    check(&l, 3000, 64 << 20);
+    l.per_length[3] = 10;
     const emb_env env = test_env();
     const emb_counts_job job = {EMB_COUNTS_SELECT_LEAST_MEMORY, NULL, NULL};
     emb_counts_selection result;
