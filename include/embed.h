@@ -332,8 +332,10 @@ typedef struct embed_context_params {
  * Of several devices the weights are read for the first, which sends them to the others (through
  * NCCL; without it each gets them from the host); all take the same batch_tokens. One that fails
  * ends the call, and the context can do no more; contexts without it can.
- * In EMBED_F32 a vector of unit length differs from the CPU's by at most 2e-5, and its bits do not
- * depend on the other texts of the call.
+ * In EMBED_F32 a vector of unit length differs from the CPU's by at most 2e-5. Its bits, in every
+ * type, do not depend on the other texts of the call, on the size of the batch they come to share
+ * with it, or on whether that runs from a graph; they do depend on the model, the type and
+ * EMBED_TF32, and may differ between architectures and versions of this library.
  * Errors  _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
                                             const embed_context_params *params);
@@ -343,8 +345,9 @@ EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
  * NULL). A table counts with the batches that wait for its rows, not with its own memory. Neither
  * counts the stacks of the threads; the plan leaves out the buffers that are made when rows of a
  * table must first be read with calls (io_uring, pread). On a device both count its memory and
- * pinned memory of the host, but not the weights, which belong to the model; the plan also leaves
- * out the rows of a table, for which room is made when the first comes. */
+ * pinned memory of the host, but not the weights, which belong to the model, nor what the driver
+ * takes for graphs (at most 64 of them) and for itself; the plan also leaves out the rows of a
+ * table, for which room is made when the first comes. */
 EMBED_API embed_status embed_plan_bytes(const embed_model *model,
                                         const embed_context_params *params, uint64_t *bytes);
 EMBED_API uint64_t embed_context_bytes(const embed_context *ctx);

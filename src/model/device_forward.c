@@ -40,31 +40,86 @@ fail:
     return st;
 }
 
-embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens) {
-    embed_status st = EMBED_OK;
+/* All that a plan asks for, or nothing of it. */
+struct room {
     emb_device_plan plan;
-    emb_arena arena = {.device = NULL};
-    emb_device_set sets[EMB_DEVICE_SETS] = {{.in = NULL}};
-    if (tokens <= f->plan.tokens)
-        return EMBED_OK;
-    EMB_TRY(emb_device_plan_make(&plan, f->model, f->weights->dtype, tokens));
-    EMB_TRY(emb_arena_create(&arena, f->device, plan.regions, EMB_AT_REGIONS));
+    emb_arena arena;
+    emb_device_set sets[EMB_DEVICE_SETS];
+};
+
+static void room_free(emb_device_forward *f, struct room *r) {
+    emb_arena_free(&r->arena);
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
-        EMB_TRY(set_create(f, &sets[i], &plan));
-    emb_graphs_clear(&f->graphs); /* they know the old addresses */
-    emb_arena_free(&f->arena);
-    f->arena = arena;
-    for (int i = 0; i < EMB_DEVICE_SETS; i++) {
-        set_free(f, &f->sets[i]);
-        f->sets[i] = sets[i];
-    }
-    f->plan = plan;
+        set_free(f, &r->sets[i]);
+}
+
+static embed_status room_create(emb_device_forward *f, struct room *r, int64_t tokens) {
+    embed_status st = EMBED_OK;
+    memset(r, 0, sizeof *r);
+    EMB_TRY(emb_device_plan_make(&r->plan, f->model, f->weights->dtype, tokens));
+    EMB_TRY(emb_arena_create(&r->arena, f->device, r->plan.regions, EMB_AT_REGIONS));
+    for (int i = 0; i < EMB_DEVICE_SETS; i++)
+        EMB_TRY(set_create(f, &r->sets[i], &r->plan));
     return EMBED_OK;
 fail:
-    emb_arena_free(&arena);
-    for (int i = 0; i < EMB_DEVICE_SETS; i++)
-        set_free(f, &sets[i]);
+    room_free(f, r);
     return st;
+}
+
+/* What f has goes, and with r comes what r has. NULL: none, as far as batches go. */
+static void room_take(emb_device_forward *f, const struct room *r) {
+    static const struct room none;
+    const emb_device_plan old = f->plan;
+    struct room mine = {.arena = f->arena};
+    memcpy(mine.sets, f->sets, sizeof mine.sets);
+    emb_graphs_clear(&f->graphs); /* they know the old addresses */
+    room_free(f, &mine);
+    r = r != NULL ? r : &none;
+    f->plan = r->plan;
+    f->arena = r->arena;
+    memcpy(f->sets, r->sets, sizeof f->sets);
+    if (r == &none) { /* of the whole context */
+        f->plan.count_bytes = old.count_bytes;
+        f->plan.pinned_bytes = f->plan.device_bytes =
+            old.pinned_bytes - EMB_DEVICE_SETS * (uint64_t)(old.in_bytes + old.out_bytes);
+    }
+}
+
+/* Both numbers: what the batch takes, and, behind it, what was refused and what there was. */
+static embed_status too_large(const emb_device_forward *f, int64_t tokens) {
+    emb_device_plan plan;
+    char message[512];
+    (void)snprintf(message, sizeof message, "%s",
+                   emb_fail_message() + strlen(embed_status_name(EMBED_ERR_NOMEM)) + 2);
+    const embed_status st = emb_device_plan_make(&plan, f->model, f->weights->dtype, tokens);
+    if (st != EMBED_OK)
+        return st;
+    return emb_fail(EMBED_ERR_NOMEM,
+                    "batches of %lld tokens: expected %llu bytes on the device and %llu pinned: %s",
+                    (long long)tokens, (unsigned long long)plan.device_bytes,
+                    (unsigned long long)plan.pinned_bytes, message);
+}
+
+static embed_status reserve(emb_device_forward *f, int64_t tokens) {
+    struct room room;
+    embed_status st = room_create(f, &room, tokens);
+    if (st == EMBED_ERR_NOMEM && f->plan.tokens > 0 && emb_device_alive(f->device)) {
+        room_take(f, NULL); /* there is none beside the old one; perhaps in its place */
+        st = room_create(f, &room, tokens);
+    }
+    if (st != EMBED_OK)
+        return st;
+    room_take(f, &room);
+    f->room_tokens = tokens;
+    return EMBED_OK;
+}
+
+embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens) {
+    if (tokens <= f->plan.tokens)
+        return EMBED_OK;
+    tokens = tokens > f->room_tokens ? tokens : f->room_tokens;
+    const embed_status st = reserve(f, tokens);
+    return st == EMBED_ERR_NOMEM ? too_large(f, tokens) : st;
 }
 
 embed_status emb_device_forward_create(emb_device_forward **out, embed_model *model,
@@ -105,10 +160,12 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
         EMB_TRY(emb_device_alloc(f->device, plan.count_bytes, &f->counts));
         EMB_TRY(emb_device_host_alloc(f->device, plan.count_bytes, &f->counts_host));
     }
-    EMB_TRY(emb_device_forward_reserve(f, tokens));
+    EMB_TRY(reserve(f, tokens));
     *out = f;
     return EMBED_OK;
 fail:
+    if (st == EMBED_ERR_NOMEM && f != NULL)
+        st = too_large(f, tokens);
     emb_device_forward_free(f);
     return st;
 }

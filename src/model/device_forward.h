@@ -5,7 +5,13 @@
  *
  * Error against the CPU back end in f32, of a vector of unit length: 2e-5 (sums run in another
  * order; measured 1e-6 on small checkpoints). The bits of a text do not depend on what else is in
- * the batch, nor on the order in which streams run. One thread at a time. */
+ * the batch, on the bucket the batch falls into, on whether it runs from a graph, nor on the order
+ * in which streams run: our kernels split no sum, and a tile's size does not show in its elements.
+ * What runs by a library (device_products) has the same bits within one bucket only.
+ *
+ * Not used: programmatic dependent launch (sm_90 on), by which a kernel starts while the one before
+ * drains. It takes a wait in every kernel ahead of its first read and an attribute at every launch;
+ * what it would gain behind graphs is still to be measured. One thread at a time. */
 #ifndef EMB_MODEL_DEVICE_FORWARD_H
 #define EMB_MODEL_DEVICE_FORWARD_H
 
@@ -120,7 +126,8 @@ typedef struct emb_device_forward {
     const emb_be_op *ops[EMB_OPS];
     emb_device_products products;
     emb_stream *copy_in, *main, *copy_out;
-    emb_device_plan plan;
+    emb_device_plan plan; /* tokens 0: no room, see emb_device_forward_reserve */
+    int64_t room_tokens;  /* that there was room for */
     emb_arena arena;
     emb_device_set sets[EMB_DEVICE_SETS];
     int32_t first, pending; /* under way: sets[first] and the next */
@@ -152,7 +159,9 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
 void emb_device_forward_allow(emb_device_forward *f, uint32_t flags);
 void emb_device_forward_free(emb_device_forward *f); /* waits for what runs; NULL is a no-op */
 
-/* Room for a batch of `tokens`; nothing may be under way. On failure all is as before. */
+/* Room for a batch of `tokens`; nothing may be under way. On failure all is as before, or, where
+ * the device was too small for the old room beside the new, the old one is made again by the next
+ * call. Errors  _NOMEM, with both numbers; _DEVICE */
 embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens);
 /* A call starts, and statistics at zero. output NULL: a call for states. */
 embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_output *output);

@@ -396,8 +396,72 @@ static void too_little_memory(void **state) {
     drop_fake(&w);
     make_fake(&w, 1, weights); /* and none for any batch */
     const emb_place full = {emb_fake_backend(w.fake), 0, EMBED_F32, 0};
-    assert_int_equal(emb_context_create(&ctx, w.model, NULL, 1, tokens, &full), EMBED_ERR_NOMEM);
+    TEST_OK(emb_device_plan_make(&half, w.model, EMBED_F32, EMB_LEAST_BATCH_TOKENS));
+    char message[200];
+    (void)snprintf(message, sizeof message,
+                   "batches of %d tokens: expected %llu bytes on the device and %llu pinned: "
+                   "emulated:0: allocation: out of memory: expected ",
+                   EMB_LEAST_BATCH_TOKENS, (unsigned long long)half.device_bytes,
+                   (unsigned long long)half.pinned_bytes);
+    test_fails(emb_context_create(&ctx, w.model, NULL, 1, tokens, &full), EMBED_ERR_NOMEM, message);
+    assert_non_null(strstr(embed_last_error(), " free"));
     drop_fake(&w);
+    close_world(&w);
+}
+
+/* Texts longer than a batch where the memory for them is there only in the place of what the
+ * context has; and where it is not there at all, after which shorter ones go on. Device memory is
+ * what the plan says, and graphs take none of it. */
+static void too_little_for_a_text(void **state) {
+    (void)state;
+    static float want[TEXTS * MAX_DIM], got[TEXTS * MAX_DIM], first[MAX_DIM], again[MAX_DIM];
+    world w;
+    embed_context *ctx;
+    emb_device_plan batch, text;
+    embed_text_report reports[TEXTS];
+    embed_encode_params params = EMBED_ENCODE_PARAMS_INIT;
+    size_t weights, longest = 0, shortest = 0;
+    params.reports = reports;
+    open_world(&w, tiny_spec_dense(), 90);
+    ctx = test_context(w.model, 1, BATCH);
+    TEST_OK(embed_encode(ctx, w.texts, TEXTS, &params, want, TEXTS * MAX_DIM));
+    embed_context_free(ctx);
+    for (size_t i = 0; i < TEXTS; i++) {
+        longest = reports[i].tokens > reports[longest].tokens ? i : longest;
+        shortest = reports[i].tokens < reports[shortest].tokens ? i : shortest;
+    }
+    const int64_t length = reports[longest].tokens;
+    assert_true(length > BATCH && reports[shortest].tokens < BATCH);
+    TEST_OK(emb_device_weights_bytes(w.model, EMBED_F32, &weights));
+    TEST_OK(emb_device_plan_make(&batch, w.model, EMBED_F32, BATCH));
+    TEST_OK(emb_device_plan_make(&text, w.model, EMBED_F32, length));
+    const size_t guards = EMB_AT_REGIONS * 4 * EMB_FAKE_GUARD; /* of the fake device */
+    const size_t memory[] = {weights + text.device_bytes + guards,
+                             weights + (batch.device_bytes + text.device_bytes) / 2 + guards / 2};
+    for (int i = 0; i < 2; i++) {
+        make_fake(&w, (uint64_t)i, memory[i]);
+        TEST_OK(on_device(&w, NULL, EMBED_F32, &ctx));
+        const emb_device_forward *f = ctx->device;
+        assert_int_equal(emb_fake_peak_bytes(w.fake),
+                         weights + batch.device_bytes + (f->arena.bytes - batch.arena_bytes));
+        TEST_OK(embed_encode(ctx, &w.texts[shortest], 1, NULL, first, MAX_DIM));
+        if (i == 0) {
+            TEST_OK(encode(ctx, &w, TEXTS, got));
+            check("longer texts", &w, got, want, BOUND);
+            assert_int_equal(f->plan.tokens, length);
+        } else {
+            test_fails(encode(ctx, &w, TEXTS, got), EMBED_ERR_NOMEM, " tokens: expected ");
+            assert_non_null(strstr(embed_last_error(), " free"));
+        }
+        for (int round = 0; round < 3; round++) {
+            TEST_OK(embed_encode(ctx, &w.texts[shortest], 1, NULL, again, MAX_DIM));
+            assert_memory_equal(again, first, (size_t)w.model->dim * sizeof *first);
+        }
+        assert_int_equal(f->plan.tokens, i == 0 ? length : BATCH);
+        embed_context_free(ctx);
+        assert_string_equal(emb_fake_fault(w.fake), "");
+        drop_fake(&w);
+    }
     close_world(&w);
 }
 
@@ -470,6 +534,7 @@ int main(void) {
                                        cmocka_unit_test(every_call),
                                        cmocka_unit_test(every_allocation),
                                        cmocka_unit_test(too_little_memory),
+                                       cmocka_unit_test(too_little_for_a_text),
                                        cmocka_unit_test(limits),
                                        cmocka_unit_test(places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
