@@ -157,11 +157,11 @@ static void context_and_model_params(void **state) {
         embed_context_params p;
         const char *text;
     } contexts[] = {
-        {{sizeof(embed_context_params), -1, 0, NULL, 0, 0, 0, 0},
+        {{.struct_size = sizeof(embed_context_params), .threads = -1},
          "threads: expected 0 to 1024, found -1"},
-        {{sizeof(embed_context_params), 1025, 0, NULL, 0, 0, 0, 0}, "threads"},
-        {{sizeof(embed_context_params), 0, -1, NULL, 0, 0, 0, 0}, "batch_tokens"},
-        {{sizeof(embed_context_params), 0, INT32_MAX, NULL, 0, 0, 0, 0}, "batch_tokens"},
+        {{.struct_size = sizeof(embed_context_params), .threads = 1025}, "threads"},
+        {{.struct_size = sizeof(embed_context_params), .batch_tokens = -1}, "batch_tokens"},
+        {{.struct_size = sizeof(embed_context_params), .batch_tokens = INT32_MAX}, "batch_tokens"},
     };
     for (int i = 0; i < 4; i++) {
         uint64_t bytes;

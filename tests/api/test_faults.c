@@ -62,7 +62,7 @@ static void creating_a_context(void **state) {
     TEST_OK(open_with(&model, &a));
     const long open = a.live;
     for (long n = 1;; n++) {
-        const embed_context_params p = {sizeof p, 3, 64, NULL, 0, 0, 0, 0};
+        const embed_context_params p = {.struct_size = sizeof p, .threads = 3, .batch_tokens = 64};
         embed_context *ctx = (embed_context *)1;
         assert_true(n < MAX_ALLOCATIONS);
         arm(&a, n);
@@ -164,7 +164,7 @@ static void check_call(const char *name, call_fn call) {
         test_allocator a;
         embed_model *model;
         embed_context *ctx;
-        const embed_context_params p = {sizeof p, 2, 64, NULL, 0, 0, 0, 0};
+        const embed_context_params p = {.struct_size = sizeof p, .threads = 2, .batch_tokens = 64};
         assert_true(n < MAX_ALLOCATIONS);
         test_allocator_init(&a, 0);
         TEST_OK(open_with(&model, &a));
@@ -211,8 +211,8 @@ static void steady_state(void **state) {
     test_allocator a;
     embed_model *model;
     embed_context *ctx;
-    const embed_context_params p = {sizeof p, 1, 0, NULL,
-                                    0,        0, 0, 0}; /* one thread meets every text twice */
+    const embed_context_params p = {.struct_size = sizeof p,
+                                    .threads = 1}; /* one thread meets every text twice */
     static float out[TEXTS * DIM];
     test_allocator_init(&a, 0);
     TEST_OK(open_with(&model, &a));

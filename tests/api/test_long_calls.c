@@ -240,7 +240,7 @@ static void memory_is_as_planned(void **state) {
     (void)state;
     struct fixture f;
     set_up(&f, tiny_spec_moe());
-    const embed_context_params p = {sizeof p, 2, 64, NULL, 0, 0, 0, 0};
+    const embed_context_params p = {.struct_size = sizeof p, .threads = 2, .batch_tokens = 64};
     uint64_t planned;
     TEST_OK(embed_plan_bytes(f.model, &p, &planned));
     embed_context *ctx = test_context(f.model, 2, 64);

@@ -238,7 +238,8 @@ static void allocations_of_a_context(void **state) {
     embed_table *table = test_table_open(model, make(&spec), NULL);
     embed_context *ctx, *kept = test_context(model, 1, BATCH_TOKENS);
     const long open = a.live;
-    const embed_context_params p = {sizeof p, 2, BATCH_TOKENS, table, 0, 0, 0, 0};
+    const embed_context_params p = {
+        .struct_size = sizeof p, .threads = 2, .batch_tokens = BATCH_TOKENS, .table = table};
     for (long n = 1;; n++) {
         assert_true(n < MAX_ALLOCATIONS);
         arm(&a, n);
@@ -327,7 +328,8 @@ static void planned_bytes(void **state) {
     for (int projected = 0; projected < 2; projected++) {
         const test_table_spec spec = {.projection = projected ? projection : NULL};
         embed_table *table = test_table_open(model, make(&spec), NULL);
-        embed_context_params p = {sizeof p, 2, 256, table, 0, 0, 0, 0};
+        embed_context_params p = {
+            .struct_size = sizeof p, .threads = 2, .batch_tokens = 256, .table = table};
         uint64_t with, without;
         const long live = a.live;
         TEST_OK(embed_plan_bytes(model, &p, &with));
@@ -367,7 +369,8 @@ static void other_models(void **state) {
     float out[DIM];
     /* opened for no model, it is checked when attached */
     embed_table *table = test_table_open(NULL, path, &p);
-    embed_context_params c = {sizeof c, 1, 64, table, 0, 0, 0, 0};
+    embed_context_params c = {
+        .struct_size = sizeof c, .threads = 1, .batch_tokens = 64, .table = table};
     test_fails(embed_context_create(&ctx, a, &c), EMBED_ERR_MISMATCH, "48");
     assert_null(ctx);
     test_fails(embed_context_create(&ctx, b, &c), EMBED_ERR_MISMATCH, "word embedding matrix");
