@@ -99,36 +99,15 @@ esac
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 : "${build:=$root/build/gpu}"
-if [ "$device" = cuda ] && [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ] &&
-    ! nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
+if [ "$device" = cuda ] && ! sh "$root/tests/gpu_build.sh" --there; then
     echo "No GPU was tested: this machine has none that an NVIDIA driver answers for."
     exit 0
 fi
-
 suffix=""
 [ "$device" = cuda ] || suffix=_emulated
-if [ ! -x "$build/bin/gpu_block$suffix" ]; then
-    # Code for this machine's GPUs only: all architectures take minutes.
-    architectures=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
-        tr -d . | sed -n 's/^\([0-9][0-9]*\)$/\1-real/p' | sort -u | paste -sd ';' - || true)
-    set -- -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DEMBED_OPENBLAS=OFF -DEMBED_CMOCKA=OFF
-    if [ "$device" = cuda ]; then
-        set -- "$@" -DEMBED_CUDA=ON
-        [ -z "$architectures" ] || set -- "$@" "-DEMBED_CUDA_ARCHITECTURES=$architectures"
-    else
-        set -- "$@" -DEMBED_CUDA=OFF
-    fi
-    [ -f "$build/CMakeCache.txt" ] || ! command -v ninja >/dev/null 2>&1 || set -- "$@" -G Ninja
-    mkdir -p "$build"
-    echo "building in $build"
-    # shellcheck disable=SC2086 # several options
-    if ! { cmake "$@" $options &&
-           cmake --build "$build" -j "$(nproc)" --target "gpu_checks$suffix"; } >"$build/gpu-build.log" 2>&1; then
-        tail -n 20 "$build/gpu-build.log" >&2
-        echo "tests/gpu.sh: the build failed; all of it is in $build/gpu-build.log" >&2
-        exit 1
-    fi
-fi
+# shellcheck disable=SC2086 # several options
+[ -x "$build/bin/gpu_block$suffix" ] ||
+    sh "$root/tests/gpu_build.sh" "$device" "$build" "gpu_checks$suffix" $options
 build=$(cd "$build" && pwd)
 : "${log:=$build/gpu-log}"
 mkdir -p "$log"
@@ -138,15 +117,7 @@ cd "$root/tests" # the checks read golden/
 bin=$build/bin
 module=$build/lib/libembed_cuda.so
 if [ "$device" = emulated ]; then
-    # The library opens what lies in lib/ beside the program's directory.
-    rm -rf "$log/emulated"
-    mkdir -p "$log/emulated/bin" "$log/emulated/lib"
-    module=$build/lib/libembed_emulated.so
-    [ -e "$module" ] || module=$build/emulated/libembed_emulated.so
-    ln -s "$module" "$log/emulated/lib/libembed_emulated.so"
-    for program in "$bin"/gpu_*; do
-        ln -s "$program" "$log/emulated/bin/"
-    done
+    sh "$root/tests/gpu_build.sh" --links "$build" "$log/emulated"
     bin=$log/emulated/bin
 fi
 

@@ -6,7 +6,7 @@ root=$1
 . "$here/check.sh"
 
 for script in examples/quickstart.sh examples/ngram_quickstart.sh examples/fetch_minilm.sh tests/run.sh \
-    tests/gpu.sh; do
+    tests/gpu.sh bench/gpu.sh; do
     run 0 sh "$root/$script" --help
     said out "usage: sh $script"
     lines err 0
@@ -21,4 +21,7 @@ wrong "--only: expected some of device, kernels" sh "$root/tests/gpu.sh" --only 
 wrong "--minutes: expected a number" sh "$root/tests/gpu.sh" --minutes soon
 wrong "--device: expected cuda or emulated" sh "$root/tests/gpu.sh" --device=cpu
 run 0 sh "$root/tests/gpu.sh" --list
+wrong "--only: expected some of limits, memory" sh "$root/bench/gpu.sh" --only speed
+wrong "--rounds: expected 1 to 31" sh "$root/bench/gpu.sh" --rounds 0
+wrong "--device emulated: it needs --quick" sh "$root/bench/gpu.sh" --device=emulated
 passed

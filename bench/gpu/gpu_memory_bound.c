@@ -1,0 +1,239 @@
+/* Each memory-bound kernel beside this run's copy, at sizes beyond the caches. */
+#include "gpu/gpu_bench.h"
+
+#include <stdlib.h>
+
+#include "kernels/activation/activation_cuda.h"
+#include "kernels/embed_lookup/embed_lookup_cuda.h"
+#include "kernels/layernorm/layernorm_cuda.h"
+#include "kernels/moe_combine/moe_combine_cuda.h"
+#include "kernels/pool/pool_cuda.h"
+#include "kernels/quantize/quantize_cuda.h"
+#include "kernels/router_topk/router_topk_cuda.h"
+
+#define GOAL 0.85 /* of the copy */
+
+enum { ELT = 2 }; /* bf16 */
+
+typedef struct shape {
+    int64_t tokens, length, dim, inner, vocabulary; /* texts of `length` tokens */
+    int32_t experts, top_k;
+} shape;
+
+/* bytes 0: latency-bound, no goal */
+static embed_status one(gpu_bench *b, const char *name, const char *what, const void *args,
+                        size_t arg_bytes, double bytes, const char *shape_text) {
+    gpu_op op = {name, args, arg_bytes};
+    const gpu_work work = {gpu_run_op, &op, 0};
+    gpu_times t;
+    embed_status st = EMBED_OK;
+    EMB_TRY(gpu_time(b, &work, 1, &t));
+    const gpu_row row = {.what = what,
+                         .shape = shape_text,
+                         .dtype = "bf16",
+                         .seconds = gpu_median(&t),
+                         .bytes = bytes,
+                         .measure = bytes > 0 ? "of the copy" : NULL,
+                         .value = bytes > 0 ? bytes / gpu_median(&t) / b->copy : 0,
+                         .goal = bytes > 0 ? GOAL : 0,
+                         .note = bytes > 0 ? NULL : "latency-bound"};
+    gpu_tell(b, &row);
+fail:
+    return st;
+}
+
+static embed_status norms(gpu_bench *b, const shape *s, const char *text) {
+    const size_t n = (size_t)(s->tokens * s->dim);
+    emb_dptr x, r, y, gamma, beta, router, logits;
+    embed_status st = EMBED_OK;
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &x));
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &r));
+    EMB_TRY(gpu_array(b, n * ELT, &y));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &gamma));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &beta));
+    EMB_TRY(gpu_normals(b, (size_t)(s->dim * s->experts), 1, EMBED_F32, &router));
+    EMB_TRY(gpu_array(b, (size_t)(s->tokens * s->experts) * 4, &logits));
+    emb_cuda_layernorm_args a = {.x = gpu_pointer(x),
+                                 .r = gpu_pointer(r),
+                                 .y = gpu_pointer(y),
+                                 .gamma = gpu_pointer(gamma),
+                                 .beta = gpu_pointer(beta),
+                                 .tokens = s->tokens,
+                                 .dim = s->dim,
+                                 .dtype = EMBED_BF16,
+                                 .eps = 1e-5f};
+    EMB_TRY(one(b, "layernorm", "residual + norm", &a, sizeof a, 3 * (double)n * ELT, text));
+    a.router = gpu_pointer(router);
+    a.logits = gpu_pointer(logits);
+    a.experts = s->experts;
+    EMB_TRY(one(b, "layernorm", "residual + norm + router", &a, sizeof a,
+                3 * (double)n * ELT + 4 * (double)s->tokens * s->experts, text));
+fail:
+    gpu_free_arrays(b);
+    return st;
+}
+
+static embed_status lookup(gpu_bench *b, const shape *s, const char *text) {
+    const size_t n = (size_t)(s->tokens * s->dim);
+    emb_dptr ids, word, type, gamma, y;
+    embed_status st = EMBED_OK;
+    EMB_TRY(gpu_integers(b, (size_t)s->tokens, (int32_t)s->vocabulary, &ids));
+    EMB_TRY(gpu_normals(b, (size_t)(s->vocabulary * s->dim), 1, EMBED_BF16, &word));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_BF16, &type));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &gamma));
+    EMB_TRY(gpu_array(b, n * ELT, &y));
+    const emb_cuda_embed_lookup_args a = {.ids = gpu_pointer(ids),
+                                          .word = gpu_pointer(word),
+                                          .type = gpu_pointer(type),
+                                          .gamma = gpu_pointer(gamma),
+                                          .y = gpu_pointer(y),
+                                          .tokens = s->tokens,
+                                          .dim = s->dim,
+                                          .dtype = EMBED_BF16,
+                                          .eps = 1e-5f};
+    EMB_TRY(one(b, "embed_lookup", "embedding + norm", &a, sizeof a,
+                2 * (double)n * ELT + 4 * (double)s->tokens, text));
+fail:
+    gpu_free_arrays(b);
+    return st;
+}
+
+/* The router's own slots: rows are gathered as in a real layer. */
+static embed_status routing(gpu_bench *b, const shape *s, const char *text) {
+    const size_t n = (size_t)(s->tokens * s->dim), pairs = (size_t)(s->tokens * s->top_k);
+    emb_dptr logits, gate, expert, slot, rows, offset, scratch, o, x, y, gamma;
+    embed_status st = EMBED_OK;
+    EMB_TRY(gpu_normals(b, (size_t)(s->tokens * s->experts), 1, EMBED_F32, &logits));
+    EMB_TRY(gpu_array(b, pairs * 4, &gate));
+    EMB_TRY(gpu_array(b, pairs * 4, &expert));
+    EMB_TRY(gpu_array(b, pairs * 4, &slot));
+    EMB_TRY(gpu_array(b, pairs * 4, &rows));
+    EMB_TRY(gpu_array(b, (size_t)(s->experts + 1) * 4, &offset));
+    EMB_TRY(gpu_array(b, emb_cuda_router_topk_scratch_bytes(s->tokens, s->experts), &scratch));
+    EMB_TRY(gpu_normals(b, pairs * (size_t)s->dim, 1, EMBED_BF16, &o));
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &x));
+    EMB_TRY(gpu_array(b, n * ELT, &y));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &gamma));
+    const emb_cuda_router_topk_args r = {.logits = gpu_pointer(logits),
+                                         .gate = gpu_pointer(gate),
+                                         .expert = gpu_pointer(expert),
+                                         .slot = gpu_pointer(slot),
+                                         .rows = gpu_pointer(rows),
+                                         .offset = gpu_pointer(offset),
+                                         .scratch = gpu_pointer(scratch),
+                                         .tokens = s->tokens,
+                                         .experts = s->experts,
+                                         .top_k = s->top_k};
+    EMB_TRY(one(b, "router_topk", "router, top 2", &r, sizeof r, 0, text));
+    const emb_cuda_moe_combine_args c = {.o = gpu_pointer(o),
+                                         .x = gpu_pointer(x),
+                                         .y = gpu_pointer(y),
+                                         .gate = gpu_pointer(gate),
+                                         .gamma = gpu_pointer(gamma),
+                                         .slot = gpu_pointer(slot),
+                                         .tokens = s->tokens,
+                                         .dim = s->dim,
+                                         .dtype = EMBED_BF16,
+                                         .top_k = s->top_k,
+                                         .eps = 1e-5f};
+    EMB_TRY(one(b, "moe_combine", "combine + residual + norm", &c, sizeof c,
+                (s->top_k + 2) * (double)n * ELT + 8 * (double)pairs, text));
+fail:
+    gpu_free_arrays(b);
+    return st;
+}
+
+static embed_status activation(gpu_bench *b, const shape *s, const char *text) {
+    const size_t n = (size_t)(s->tokens * s->inner);
+    emb_dptr x, bias;
+    embed_status st = EMBED_OK;
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &x));
+    EMB_TRY(gpu_normals(b, (size_t)s->inner, 1, EMBED_F32, &bias));
+    const emb_cuda_activation_args a = {.x = gpu_pointer(x),
+                                        .bias = gpu_pointer(bias),
+                                        .y = gpu_pointer(x),
+                                        .tokens = s->tokens,
+                                        .dim = s->inner,
+                                        .dtype = EMBED_BF16,
+                                        .act = 1};
+    EMB_TRY(one(b, "activation", "bias + exact GELU", &a, sizeof a, 2 * (double)n * ELT, text));
+fail:
+    gpu_free_arrays(b);
+    return st;
+}
+
+static embed_status pooling(gpu_bench *b, const shape *s, const char *text) {
+    const size_t n = (size_t)(s->tokens * s->dim), texts = (size_t)(s->tokens / s->length);
+    int32_t *host = calloc(texts + 1, sizeof *host);
+    emb_dptr x, offsets, out;
+    embed_status st = EMBED_OK;
+    if (host == NULL)
+        return emb_fail(EMBED_ERR_NOMEM, "%zu offsets", texts);
+    for (size_t i = 0; i <= texts; i++)
+        host[i] = (int32_t)((int64_t)i * s->length);
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &x));
+    EMB_TRY(gpu_array(b, (texts + 1) * 4, &offsets));
+    EMB_TRY(gpu_put(b, offsets, host, (texts + 1) * 4));
+    EMB_TRY(gpu_array(b, texts * (size_t)s->dim * 4, &out));
+    const emb_cuda_pool_args a = {.x = gpu_pointer(x),
+                                  .offsets = gpu_pointer(offsets),
+                                  .out = gpu_pointer(out),
+                                  .texts = (int64_t)texts,
+                                  .dim = s->dim,
+                                  .ldo = s->dim,
+                                  .modes = EMBED_POOL_MEAN,
+                                  .dtype = EMBED_BF16};
+    EMB_TRY(one(b, "pool", "mean pooling", &a, sizeof a,
+                (double)n * ELT + 4 * (double)texts * (double)s->dim, text));
+fail:
+    free(host);
+    gpu_free_arrays(b);
+    return st;
+}
+
+/* As many rows as there were tokens: the vectors of one batch are too few to measure. */
+static embed_status quantizing(gpu_bench *b, const shape *s, const char *text) {
+    static const struct {
+        const char *what;
+        int32_t output, bits;
+    } kinds[] = {{"normalise to f32", EMBED_F32, 32},
+                 {"normalise to f16", EMBED_F16, 16},
+                 {"normalise to bits", EMBED_UBINARY, 1}};
+    const size_t n = (size_t)(s->tokens * s->dim);
+    emb_dptr x, out;
+    embed_status st = EMBED_OK;
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_F32, &x));
+    EMB_TRY(gpu_array(b, n * 4, &out));
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const emb_cuda_quantize_args a = {.x = gpu_pointer(x),
+                                          .out = gpu_pointer(out),
+                                          .rows = s->tokens,
+                                          .dim = s->dim,
+                                          .ldx = s->dim,
+                                          .out_stride = s->dim * kinds[i].bits / 8,
+                                          .output = kinds[i].output,
+                                          .normalize = 1};
+        EMB_TRY(one(b, "quantize", kinds[i].what, &a, sizeof a,
+                    (double)n * (4 + kinds[i].bits / 8.0), text));
+    }
+fail:
+    gpu_free_arrays(b);
+    return st;
+}
+
+embed_status gpu_section_memory(gpu_bench *b) {
+    const shape full = {65536, 128, 768, 3072, 250048, 8, 2}, tiny = {16, 4, 64, 96, 40, 4, 2};
+    const shape *s = b->quick ? &tiny : &full;
+    char text[64];
+    embed_status st = EMBED_OK;
+    (void)snprintf(text, sizeof text, "%lldx%lld", (long long)s->tokens, (long long)s->dim);
+    EMB_TRY(norms(b, s, text));
+    EMB_TRY(lookup(b, s, text));
+    EMB_TRY(routing(b, s, text));
+    EMB_TRY(pooling(b, s, text));
+    EMB_TRY(quantizing(b, s, text));
+    (void)snprintf(text, sizeof text, "%lldx%lld", (long long)s->tokens, (long long)s->inner);
+    EMB_TRY(activation(b, s, text));
+fail:
+    return st;
+}
