@@ -29,7 +29,8 @@
  *     embed_last_error().
  *   - Same text, same bits: a text's vector does not depend on the other texts of the call, on
  *     their order, on batch_tokens, on the number of threads or on which of the implementations
- *     (embed_model_params.isa) runs; it does depend on the n-gram table, if one is attached.
+ *     (embed_model_params.isa) runs; it does depend on the n-gram table, if one is attached. On a
+ *     device it depends on that, and with 16-bit numbers see embed_context_create.
  * Vectors of different builds of this library, or of different `fingerprint`s, are not comparable
  * bit for bit.
  *
@@ -302,6 +303,15 @@ typedef enum embed_placement {
 #define EMBED_NO_GRAPHS 1u
 #define EMBED_TF32 2u
 
+/* What runs the matrix products of a device, and so what bits can be relied on: see
+ * embed_context_create. */
+typedef enum embed_device_products {
+    EMBED_PRODUCTS_AUTO = 0, /* EMBED_F32: as OWN; 16-bit types and EMBED_TF32: per bucket of batch
+                                sizes whichever was measured faster on the device */
+    EMBED_PRODUCTS_OWN = 1,  /* this library's kernels: a text has the same bits in any batch */
+    EMBED_PRODUCTS_LIBRARY = 2 /* cuBLASLt wherever it can */
+} embed_device_products;
+
 typedef struct embed_context_params {
     size_t struct_size;
     int32_t threads;      /* 0: the CPUs this process may use (affinity and cgroup quota) */
@@ -313,12 +323,12 @@ typedef struct embed_context_params {
     int32_t device_index; /* which one of EMBED_DEVICE_CUDA or EMBED_DEVICE_EMULATED */
     int32_t device_dtype; /* embed_dtype of matrices and hidden states on the device: EMBED_F32,
                              EMBED_F16 or EMBED_BF16; sums are f32. 0: EMBED_F32 */
-    int32_t reserved;
-    const int32_t *devices; /* [n_devices] several devices of one kind instead of device_index,
-                               copied; NULL with n_devices EMBED_ALL_DEVICES */
-    int32_t n_devices;      /* 0: one, at device_index */
-    int32_t placement;      /* embed_placement of several devices */
-    uint32_t device_flags;  /* 0, or EMBED_NO_GRAPHS, EMBED_TF32 */
+    int32_t device_products; /* embed_device_products */
+    const int32_t *devices;  /* [n_devices] several devices of one kind instead of device_index,
+                                copied; NULL with n_devices EMBED_ALL_DEVICES */
+    int32_t n_devices;       /* 0: one, at device_index */
+    int32_t placement;       /* embed_placement of several devices */
+    uint32_t device_flags;   /* 0, or EMBED_NO_GRAPHS, EMBED_TF32 */
     int32_t reserved2;
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT                                                                  \
@@ -332,11 +342,17 @@ typedef struct embed_context_params {
  * Of several devices the weights are read for the first, which sends them to the others (through
  * NCCL; without it each gets them from the host); all take the same batch_tokens. One that fails
  * ends the call, and the context can do no more; contexts without it can.
- * In EMBED_F32 a vector of unit length differs from the CPU's by at most 2e-5. Its bits, in every
- * type, do not depend on the other texts of the call, on the size of the batch they come to share
- * with it, or on whether that runs from a graph; they do depend on the model, the type and
- * EMBED_TF32, and may differ between architectures and versions of this library.
- * Errors  _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
+ * A vector of unit length differs from the CPU's by at most 2e-5 in EMBED_F32, and in the worst of
+ * its numbers by about 0.005 in EMBED_F16 and 0.04 in EMBED_BF16, whatever runs the products.
+ * With EMBED_PRODUCTS_OWN, and so by default in EMBED_F32, a text's bits do not depend on the other
+ * texts of the call, on the size of the batch they come to share with it, or on whether that runs
+ * from a graph; they do depend on the model, the type and EMBED_TF32, and may differ between
+ * architectures and versions of this library. Where cuBLASLt runs products they are the same in all
+ * batches of one bucket (sizes that round up to the same number of tokens, a quarter apart up to
+ * 4096 and then at most a sixteenth), for all contexts of the model and all devices of one kind;
+ * between buckets, or when EMBED_PRODUCTS_AUTO measures anew for a model that was opened again,
+ * they may differ within that bound. embed_context_get_choice tells what was decided. Errors
+ * _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
                                             const embed_context_params *params);
 EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
@@ -1156,6 +1172,28 @@ EMBED_API embed_status embed_pending_cancel(embed_pending *pending);
 
 /* Waits until the call has ended. NULL is a no-op; in a child of fork() all of it is. */
 EMBED_API void embed_pending_free(embed_pending *pending);
+
+/* one decision about what runs a product of a model on a kind of device; experimental */
+typedef struct embed_device_choice {
+    size_t struct_size;
+    int32_t count;            /* how many there are */
+    int32_t strategy;         /* EMBED_PRODUCTS_OWN or EMBED_PRODUCTS_LIBRARY */
+    int64_t rows;             /* tokens of the bucket of batches it is for */
+    int64_t columns, depth;   /* of the product [rows, depth] x [depth, columns] */
+    float own_us, library_us; /* microseconds of each, the least of several measurements; 0: not
+                                 measured */
+    char name[16];            /* "qkv", "out", "up", "gate", "down" */
+    char algorithm[128];      /* of the library, in its own terms */
+    char reason[256];         /* why the library is not used though it was asked for; "" if the
+                                 figures tell */
+} embed_device_choice;
+
+/* Decision i, 0 .. count - 1, in the order they were made, by all contexts of the model with this
+ * one's kind of device, type and device_products; batches of new sizes add some. Where there is
+ * none, on the CPU or because our own kernels run everything, i = 0 tells the reason if there is
+ * one (no library). */
+EMBED_API embed_status embed_context_get_choice(const embed_context *ctx, int32_t i,
+                                                embed_device_choice *choice);
 
 #ifdef __cplusplus
 }

@@ -63,10 +63,17 @@ static embed_status check_flags(const emb_place *place) {
 
 embed_status emb_place_find(emb_place *place, const embed_context_params *p) {
     embed_status st = EMBED_OK;
-    *place = (emb_place){NULL, p->device_index, p->device_dtype != 0 ? p->device_dtype : EMBED_F32,
-                         p->device_flags};
+    *place = (emb_place){.index = p->device_index,
+                         .dtype = p->device_dtype != 0 ? p->device_dtype : EMBED_F32,
+                         .flags = p->device_flags,
+                         .products = p->device_products};
     EMB_TRY(check_dtype(p->device_dtype));
     EMB_TRY(check_flags(place));
+    if (p->device_products < EMBED_PRODUCTS_AUTO || p->device_products > EMBED_PRODUCTS_LIBRARY)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.device_products: expected an embed_device_products, "
+                        "found %d",
+                        p->device_products);
     if (p->device_index < 0)
         return emb_fail(EMBED_ERR_ARG,
                         "embed_context_params.device_index: expected 0 or more, found %d",

@@ -10,6 +10,7 @@ struct emb_device {
     emb_env env;
     const emb_backend *backend;
     emb_be_device *inner;
+    emb_device_facts facts; /* when it was opened */
     char name[32];
     pid_t pid;
     atomic_int dead; /* 1: being written, 2: `death` is complete */
@@ -30,6 +31,14 @@ emb_be_device *emb_device_inner(const emb_device *d) {
 
 const char *emb_device_name(const emb_device *d) {
     return d->name;
+}
+
+const emb_backend *emb_device_table(const emb_device *d) {
+    return d->backend;
+}
+
+const emb_device_facts *emb_device_facts_of(const emb_device *d) {
+    return &d->facts;
 }
 
 size_t emb_device_guard_bytes(const emb_device *d) {
@@ -102,7 +111,6 @@ embed_status emb_device_open(emb_device **out, const emb_env *env, const emb_bac
     embed_status st;
     emb_device *d = NULL;
     emb_device_error err = {""};
-    emb_device_facts facts;
     int32_t devices = 0;
     *out = NULL;
     EMB_TRY(emb_new(env, sizeof *d, (void **)&d));
@@ -118,9 +126,9 @@ embed_status emb_device_open(emb_device **out, const emb_env *env, const emb_bac
         goto fail;
     }
     if (code == EMB_DEVICE_OK)
-        code = backend->describe(backend->self, index, &facts, &err);
-    if (code == EMB_DEVICE_OK && !facts.usable) {
-        st = emb_fail(EMBED_ERR_DEVICE, "%s: not usable: %s", d->name, facts.reason);
+        code = backend->describe(backend->self, index, &d->facts, &err);
+    if (code == EMB_DEVICE_OK && !d->facts.usable) {
+        st = emb_fail(EMBED_ERR_DEVICE, "%s: not usable: %s", d->name, d->facts.reason);
         goto fail;
     }
     if (code == EMB_DEVICE_OK)
@@ -146,6 +154,17 @@ void emb_device_close(emb_device *d) {
         d->backend->close(d->inner);
     const emb_env env = d->env;
     emb_free(&env, d);
+}
+
+embed_status emb_device_feature(emb_device *d, emb_feature_id id, emb_feature *out) {
+    embed_status st;
+    emb_device_error err = {""};
+    *out = (emb_feature){.present = 0};
+    EMB_TRY(emb_device_check(d));
+    st = emb_device_outcome(d, d->backend->feature(d->backend->self, (int32_t)id, out, &err), &err,
+                            "asking for a library");
+fail:
+    return st;
 }
 
 /* ---- memory */

@@ -27,6 +27,12 @@ embed_status emb_device_open(emb_device **out, const emb_env *env, const emb_bac
 void emb_device_close(emb_device *d);
 int emb_device_alive(const emb_device *d);
 const char *emb_device_name(const emb_device *d); /* such as "cuda:0" */
+/* The table that drives it: to tell devices apart, not to be called. */
+const emb_backend *emb_device_table(const emb_device *d);
+/* As it was when the handle was opened. */
+const emb_device_facts *emb_device_facts_of(const emb_device *d);
+/* Is the library there; opens it when first asked. Absent ones have a reason and are no failure. */
+embed_status emb_device_feature(emb_device *d, emb_feature_id id, emb_feature *out);
 size_t emb_device_guard_bytes(const emb_device *d);
 const emb_env *emb_device_env(const emb_device *d);
 /* EMBED_OK, or why nothing can be done: dead, or in a child process. */

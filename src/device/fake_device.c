@@ -95,7 +95,9 @@ static int count(void *self, int32_t *devices, emb_device_error *err) {
 
 static int describe(void *self, int32_t device, emb_device_facts *facts, emb_device_error *err) {
     emb_fake *f = self;
-    *facts = (emb_device_facts){.major = 9, .multiprocessors = 1, .host_read_only = 1};
+    *facts = (emb_device_facts){.major = f->params.major != 0 ? f->params.major : 9,
+                                .multiprocessors = 1,
+                                .host_read_only = 1};
     if (device < 0 || device >= f->params.devices)
         return emb_fake_error(err, EMB_DEVICE_FAILED, "expected a device below %d, found %d",
                               f->params.devices, device);

@@ -10,7 +10,8 @@
  *     What is missing a wait gives wrong results or a fault within a few seeds.
  *   - Any call can be made to fail, at once or when the work runs, for good or not.
  *   - Captures take kernels, sets and copies on the device only, and refuse any wait by the host.
- * Nothing depends on time. Faults are bugs of the caller: the device is lost with EMB_DEVICE_MISUSE
+ * Nothing depends on time: operations take as long as the params say, on a clock that counts only
+ * what ran. Faults are bugs of the caller: the device is lost with EMB_DEVICE_MISUSE
  * (EMBED_ERR_INTERNAL), and emb_fake_fault tells the first. Calls may come from several threads. */
 #ifndef EMB_DEVICE_FAKE_DEVICE_H
 #define EMB_DEVICE_FAKE_DEVICE_H
@@ -57,6 +58,8 @@ typedef struct emb_fake_params {
     const char *no_device;         /* reason why no device is usable; NULL: they are */
     int32_t arch, shared_bytes;    /* of emb_op_target, as tensor_maps; 0: operations do not know */
     void (*tensor_maps)(void);
+    int32_t major;             /* compute capability; 0: 9 */
+    double kernel_ms, gemm_ms; /* what a kernel and a product take on the clock of the device */
 } emb_fake_params;
 
 embed_status emb_fake_create(emb_fake **out, const emb_env *env, const emb_fake_params *params);

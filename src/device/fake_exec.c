@@ -116,6 +116,10 @@ static void run_gemm(emb_be_device *d, const fake_op *op) {
 }
 
 void emb_fake_execute(emb_be_device *d, fake_op *op) {
+    const emb_fake_params *p = &d->fake->params;
+    d->ms += op->kind == FAKE_GEMM                             ? p->gemm_ms
+             : op->kind == FAKE_KERNEL || op->kind == FAKE_JOB ? p->kernel_ms
+                                                               : 0;
     switch (op->kind) {
     case FAKE_COPY_IN:
     case FAKE_COPY_OUT:

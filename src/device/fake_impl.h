@@ -89,6 +89,7 @@ struct emb_be_event {
     emb_env env;
     emb_be_device *device;
     uint64_t asked, done;             /* records enqueued and run */
+    double ms;                        /* of the last one that ran */
     int refs;                         /* the handle and waiting operations */
     emb_be_graph *capture;            /* recorded in this capture, */
     uint32_t deps[FAKE_DEPS], n_deps; /* after these nodes */
@@ -139,6 +140,7 @@ struct emb_be_device {
     fake_block *blocks;
     fake_host *hosts;
     emb_be_graph *capture; /* in progress */
+    double ms;             /* taken by what ran */
 };
 
 struct emb_fake {

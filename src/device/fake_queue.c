@@ -107,9 +107,10 @@ static void run_head(emb_be_stream *s) {
     if (s->head == NULL)
         s->tail = &s->head;
     int done = 1;
-    if (op->kind == FAKE_RECORD)
+    if (op->kind == FAKE_RECORD) {
         op->event->done = op->generation;
-    else if (op->kind != FAKE_WAIT && fails_now(s->fake, d))
+        op->event->ms = d->ms;
+    } else if (op->kind != FAKE_WAIT && fails_now(s->fake, d))
         drop_op(op);
     else if (op->kind == FAKE_MEETING)
         emb_fake_meeting_run(d, op->meeting);
@@ -349,7 +350,7 @@ static int event_sync(emb_be_event *e, emb_device_error *err) {
 
 static int event_elapsed(emb_be_event *from, emb_be_event *to, float *ms, emb_device_error *err) {
     const int code = emb_fake_enter(from->fake, from->device, EMB_FAKE_SYNC, err);
-    *ms = 0; /* there is no time here */
+    *ms = (float)(to->ms - from->ms);
     if (code == 0 &&
         (from->done < from->asked || to->done < to->asked || from->asked == 0 || to->asked == 0))
         return emb_fake_leave(from->fake, emb_fake_error(err, EMB_DEVICE_FAILED,

@@ -94,25 +94,37 @@ embed_status emb_context_plan(emb_plan *plan, const embed_model *model, int32_t 
     return st;
 }
 
+/* Devices with room for batches of `tokens` and for what their products need. */
+static embed_status place_on(embed_context *ctx, const emb_places *places, int64_t tokens) {
+    embed_status st = EMBED_OK;
+    const emb_place *place = &places->place;
+    const int32_t index = places->n > 0 ? places->devices[0] : place->index;
+    if (places->n > 1)
+        return emb_device_group_create(&ctx->group, ctx->model, places, tokens);
+    EMB_TRY(emb_device_forward_create(&ctx->device, ctx->model, place->backend, index, place->dtype,
+                                      tokens));
+    emb_device_forward_allow(ctx->device, place->flags);
+    EMB_TRY(emb_device_products_allow(&ctx->device->products, ctx->model, place->products));
+    return EMBED_OK;
+fail:
+    emb_device_forward_free(ctx->device);
+    ctx->device = NULL;
+    return st;
+}
+
 /* With half the batch, and half of that, where the memory of a device is too small. */
 static embed_status create_device(embed_context *ctx, const emb_places *places) {
     embed_status st;
-    const emb_place *place = &places->place;
-    const int32_t index = places->n > 0 ? places->devices[0] : place->index;
     const int64_t most = emb_device_group_most_tokens(ctx->model, places);
     int32_t tokens = ctx->batch_tokens < most ? ctx->batch_tokens : (int32_t)most;
     for (;;) {
-        st = places->n > 1 ? emb_device_group_create(&ctx->group, ctx->model, places, tokens)
-                           : emb_device_forward_create(&ctx->device, ctx->model, place->backend,
-                                                       index, place->dtype, tokens);
+        st = place_on(ctx, places, tokens);
         if (st != EMBED_ERR_NOMEM || tokens / 2 < EMB_LEAST_BATCH_TOKENS)
             break;
         tokens /= 2;
         emb_log(&ctx->env, EMBED_LOG_WARN, "%s; trying batches of %d tokens", emb_fail_message(),
                 tokens);
     }
-    if (ctx->device != NULL)
-        emb_device_forward_allow(ctx->device, place->flags);
     ctx->forward.plan.batch_tokens = tokens;
     ctx->runner = ctx->group != NULL ? &ctx->group->runner : &emb_runner_device;
     return st;

@@ -32,6 +32,7 @@ typedef struct emb_place {
     int32_t index;              /* of the device */
     int32_t dtype;              /* of matrices and hidden states there */
     uint32_t flags;             /* EMBED_NO_GRAPHS, EMBED_TF32 */
+    int32_t products;           /* embed_device_products */
 } emb_place;
 
 /* The same for several devices of one backend. */

@@ -207,6 +207,7 @@ void emb_device_forward_free(emb_device_forward *f) {
         for (int i = 0; i < EMB_DEVICE_SETS; i++)
             set_free(f, &f->sets[i]);
         emb_arena_free(&f->arena);
+        emb_device_products_free(&f->products);
         emb_device_output_free(f);
         emb_device_free(f->device, f->counts);
         emb_device_host_free(f->device, f->counts_host);
@@ -220,7 +221,7 @@ uint64_t emb_device_forward_bytes(const emb_device_forward *f) {
     uint64_t rows = 0;
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
         rows += emb_device_rows_bytes(&f->sets[i].rows);
-    return f->plan.device_bytes + f->plan.pinned_bytes + rows;
+    return f->products.workspace_bytes + f->plan.device_bytes + f->plan.pinned_bytes + rows;
 }
 
 /* ------------------------------------------------------------------------------------ a batch */
@@ -295,6 +296,7 @@ static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slo
         return emb_fail(EMBED_ERR_INTERNAL,
                         "device batch: expected at most %lld tokens, found %lld",
                         (long long)f->plan.tokens, (long long)b->tokens);
+    EMB_TRY(emb_device_layers_prepare(f, b->tokens));
     shape(f, s, b, buckets);
     const emb_device_row_places places = {(void *)(s->in + s->at.pointers),
                                           (void *)(s->in + s->at.scales)};

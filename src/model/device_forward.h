@@ -187,7 +187,10 @@ uint64_t emb_device_forward_bytes(const emb_device_forward *f);
 /* Waits for what is under way and forgets it. */
 void emb_device_forward_drop(emb_device_forward *f);
 
-/* device_layers.c: enqueue the kernels of a batch on the main stream. Nothing but kernels and sets,
+/* device_layers.c: before a batch of so many tokens, and before any capture of it, decide how its
+ * products run if that is not known yet; then the host waits. */
+embed_status emb_device_layers_prepare(emb_device_forward *f, int64_t tokens);
+/* Enqueue the kernels of a batch on the main stream. Nothing but kernels and sets,
  * so that it can be captured. All of it, up to the vectors in the arena: */
 embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set *set);
 /* Up to the hidden states of all tokens in EMB_AT_X, and from there to the vectors. */

@@ -210,7 +210,10 @@ embed_status emb_device_group_plan_bytes(const embed_model *model, const emb_pla
         EMB_TRY(emb_device_experts_plan(model, places->place.dtype, places->n, r, tokens, &more));
         *bytes += more;
     }
-    *bytes += n * (plan.device_bytes + plan.pinned_bytes);
+    *bytes +=
+        n * (plan.device_bytes + plan.pinned_bytes +
+             emb_device_products_bytes(places->place.dtype, (places->place.flags & EMBED_TF32) != 0,
+                                       places->place.products));
 fail:
     return st;
 }
@@ -246,6 +249,8 @@ embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
     for (int32_t r = 0; r < g->n; r++) {
         EMB_TRY(emb_device_forward_create_at(&g->forwards[r], model, homes[r], tokens));
         emb_device_forward_allow(g->forwards[r], places->place.flags);
+        EMB_TRY(
+            emb_device_products_allow(&g->forwards[r]->products, model, places->place.products));
     }
     if (sharded)
         EMB_TRY(emb_device_experts_create(&g->experts, g->forwards, g->n, tokens));

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "device/transport.h"
+#include "model/device_choices.h"
 
 static void home_free(embed_model *m, emb_device_home *home) {
     if (home == NULL)
@@ -173,6 +174,7 @@ embed_status emb_device_home_get(const emb_device_home **out, embed_model *m,
 }
 
 void emb_device_homes_free(embed_model *m) {
+    emb_device_choices_free(m);
     while (m->homes != NULL) {
         emb_device_home *home = m->homes;
         m->homes = home->next;

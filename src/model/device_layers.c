@@ -47,6 +47,51 @@ static struct span all_texts(const emb_device_set *set, emb_device_region x) {
     return (struct span){x, set->at.texts, header(set, EMB_HEADER_TEXTS)};
 }
 
+/* One layer's product of each kind with its buffers. */
+static void examples(const emb_device_forward *f, emb_dense_args args[EMB_DENSES]) {
+    const emb_device_layer *layers = f->weights->layers, *dense = layers;
+    void *x = region(f, EMB_AT_X), *inner = region(f, EMB_AT_INNER);
+    while (dense->router.at != 0 && dense < layers + f->model->config.encoder.layers - 1)
+        dense++;
+    args[EMB_DENSE_QKV] = (emb_dense_args){
+        .x = x, .y = region(f, EMB_AT_QKV), .w = layers->qkv, .bias = layers->qkv_bias};
+    args[EMB_DENSE_OUT] = (emb_dense_args){.x = region(f, EMB_AT_HEADS),
+                                           .y = region(f, EMB_AT_UPDATE),
+                                           .w = layers->out,
+                                           .bias = layers->out_bias};
+    args[EMB_DENSE_UP] =
+        (emb_dense_args){.x = x, .y = inner, .w = dense->up, .bias = dense->up_bias};
+    args[EMB_DENSE_GATE] = (emb_dense_args){
+        .x = x, .mul = inner, .y = inner, .w = dense->gate, .bias = dense->gate_bias};
+    args[EMB_DENSE_DOWN] = (emb_dense_args){
+        .x = inner, .y = region(f, EMB_AT_DOWN), .w = dense->down, .bias = dense->down_bias};
+}
+
+/* Fills the arena with numbers: for trials, and since a library reads all rows of a bucket, also
+ * those that no batch has written yet. */
+static embed_status fill_arena(const emb_device_forward *f) {
+    embed_status st = EMBED_OK;
+    const size_t guard = emb_round_up(emb_device_guard_bytes(f->device), EMB_DEVICE_ALIGN);
+    const emb_dptr at = emb_dptr_add(f->arena.base, guard);
+    const size_t bytes = f->arena.bytes - 2 * guard;
+    EMB_TRY(emb_region_begin(f->main, at, bytes, "buffers of a trial"));
+    EMB_TRY(emb_set_device(f->main, at, 0x3c, bytes)); /* f32 and bf16 0.01, f16 1.06 */
+fail:
+    return st;
+}
+
+embed_status emb_device_layers_prepare(emb_device_forward *f, int64_t tokens) {
+    embed_status st = EMBED_OK;
+    emb_dense_args args[EMB_DENSES];
+    if (emb_device_products_ready(&f->products, tokens, f->plan.tokens))
+        return EMBED_OK;
+    examples(f, args);
+    EMB_TRY(fill_arena(f));
+    EMB_TRY(emb_device_products_prepare(&f->products, f->main, args, tokens));
+fail:
+    return st;
+}
+
 /* One of the products with a choice of ways, of the span's rows. */
 static embed_status product(emb_device_forward *f, const struct span *s, emb_dense which,
                             const void *x, emb_dptr w, emb_dptr bias, void *y) {
@@ -58,6 +103,7 @@ static embed_status product(emb_device_forward *f, const struct span *s, emb_den
         .bias = bias,
         .count = s->count,
         .m = s->rows,
+        .own = s->x == EMB_AT_LAST,
     };
     return emb_device_products_run(&f->products, f->main, which, &args);
 }

@@ -86,6 +86,16 @@ static emb_dptr vector(struct walk *w, const float *data, int64_t n) {
     return at;
 }
 
+/* See emb_device_bias. */
+static emb_dptr bias(struct walk *w, const float *data, int64_t n, int32_t dtype) {
+    const emb_dptr at = vector(w, data, n);
+    if (data != NULL && dtype != EMBED_F32) {
+        (void)start(w);
+        append(w, data, EMBED_F32, dtype, (size_t)n);
+    }
+    return at;
+}
+
 static void append_matrix(struct walk *w, const emb_matrix *m, int32_t dtype) {
     append(w, m->data, m->dtype, dtype, (size_t)m->rows * (size_t)m->cols);
 }
@@ -113,13 +123,17 @@ static void walk_layer(struct walk *w, emb_device_layer *to, const emb_layer_wei
     to->qkv = start(w);
     for (int32_t i = 0; i < l->n_qkv; i++)
         append_matrix(w, &l->qkv[i].m, dtype);
-    if (l->qkv_bias[0] != NULL) {
-        to->qkv_bias = start(w);
+    for (int32_t type = EMBED_F32; l->qkv_bias[0] != NULL; type = dtype) {
+        const emb_dptr at = start(w);
+        if (type == EMBED_F32)
+            to->qkv_bias = at;
         for (int32_t i = 0; i < l->n_qkv; i++)
-            append(w, l->qkv_bias[i], EMBED_F32, EMBED_F32, (size_t)l->qkv[i].m.rows);
+            append(w, l->qkv_bias[i], EMBED_F32, type, (size_t)l->qkv[i].m.rows);
+        if (type == dtype)
+            break;
     }
     to->out = matrix(w, &l->out.m, dtype);
-    to->out_bias = vector(w, l->out_bias, c->hidden);
+    to->out_bias = bias(w, l->out_bias, c->hidden, dtype);
     to->norm1_gamma = vector(w, l->norm1_gamma, c->hidden);
     to->norm1_beta = vector(w, l->norm1_beta, c->hidden);
     if (l->moe) {
@@ -128,11 +142,11 @@ static void walk_layer(struct walk *w, emb_device_layer *to, const emb_layer_wei
         to->down_bias = vector(w, l->expert_bias, c->hidden);
     } else {
         to->up = matrix(w, &l->up.m, dtype);
-        to->up_bias = vector(w, l->up_bias, c->inner);
+        to->up_bias = bias(w, l->up_bias, c->inner, dtype);
         to->gate = matrix(w, &l->gate.m, dtype);
-        to->gate_bias = vector(w, l->gate_bias, c->inner);
+        to->gate_bias = bias(w, l->gate_bias, c->inner, dtype);
         to->down = matrix(w, &l->down.m, dtype);
-        to->down_bias = vector(w, l->down_bias, c->hidden);
+        to->down_bias = bias(w, l->down_bias, c->hidden, dtype);
     }
     to->norm2_gamma = vector(w, l->norm2_gamma, c->hidden);
     to->norm2_beta = vector(w, l->norm2_beta, c->hidden);

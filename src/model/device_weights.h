@@ -3,7 +3,9 @@
  * then the matrices of the experts, of which a device has all or a share. Every tensor starts at a
  * multiple of EMB_DEVICE_ALIGN; query, key and value, and the experts of a layer, lie end to end.
  * Matrices in the type of the forward pass, biases, norms, the router, angles and the modules
- * behind the pooling in f32. */
+ * behind the pooling in f32. In 16-bit types each bias of a dense product is there twice: behind
+ * its floats, from the next multiple of EMB_DEVICE_ALIGN on, lie the same numbers in that type, as
+ * products of a library take them (emb_device_bias). */
 #ifndef EMB_MODEL_DEVICE_WEIGHTS_H
 #define EMB_MODEL_DEVICE_WEIGHTS_H
 
@@ -33,6 +35,14 @@ typedef struct emb_device_weights {
     int32_t rank, ranks;        /* holds the experts e with e mod ranks == rank; 0, 1: all */
     int32_t reserved;
 } emb_device_weights;
+
+/* The bias of n numbers in the type of the pass. */
+static inline emb_dptr emb_device_bias(emb_dptr bias, int64_t n, int32_t dtype) {
+    const uint64_t end = bias.at + (uint64_t)n * sizeof(float);
+    if (bias.at == 0 || dtype == EMBED_F32)
+        return bias;
+    return (emb_dptr){(end + EMB_DEVICE_ALIGN - 1) / EMB_DEVICE_ALIGN * EMB_DEVICE_ALIGN};
+}
 
 /* Device memory they take, with all experts. */
 embed_status emb_device_weights_bytes(const embed_model *model, int32_t dtype, size_t *bytes);

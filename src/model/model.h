@@ -36,9 +36,10 @@ struct embed_model {
     pthread_mutex_t mutex;                      /* guards the fingerprints below */
     char fingerprint[EMB_FINGERPRINT_CHARS];    /* "" until first asked for */
     char embedding_hash[EMB_FINGERPRINT_CHARS]; /* of the word embedding matrix; the same */
-    pthread_mutex_t homes_mutex;                /* guards the next, also while one is made */
+    pthread_mutex_t homes_mutex;                /* guards the next two, also while one is made */
     struct emb_device_home *homes;              /* devices that hold the weights too */
-    _Atomic int64_t homes_pid; /* the process that asked for one first, 0: none did */
+    _Atomic int64_t homes_pid;          /* the process that asked for one first, 0: none did */
+    struct emb_device_choices *choices; /* how products run on kinds of devices */
 };
 
 /* params: complete (struct_size is not looked at). On failure *out is NULL. */

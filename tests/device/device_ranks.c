@@ -39,8 +39,9 @@ void make_fakes_with(world *w, uint64_t seed, int32_t devices, uint64_t memory_b
 }
 
 emb_places places_of(const world *w, int32_t dtype, int32_t n, int32_t placement) {
-    emb_places places = {
-        .place = {emb_fake_backend(w->fake), 0, dtype}, .n = n, .placement = placement};
+    emb_places places = {.place = {.backend = emb_fake_backend(w->fake), .dtype = dtype},
+                         .n = n,
+                         .placement = placement};
     for (int32_t i = 0; i < n; i++)
         places.devices[i] = i;
     return places;

@@ -61,7 +61,7 @@ static void close_world(world *w) {
 }
 
 static embed_status on_device(world *w, embed_table *table, int32_t dtype, embed_context **ctx) {
-    const emb_place place = {emb_fake_backend(w->fake), 0, dtype, 0};
+    const emb_place place = {.backend = emb_fake_backend(w->fake), .index = 0, .dtype = dtype};
     return emb_context_create(ctx, w->model, table, 1, BATCH, &place);
 }
 
@@ -387,7 +387,7 @@ static void too_little_memory(void **state) {
     TEST_OK(emb_device_plan_make(&whole, w.model, EMBED_F32, tokens));
     TEST_OK(emb_device_plan_make(&half, w.model, EMBED_F32, tokens / 2));
     make_fake(&w, 1, weights + (whole.device_bytes + half.device_bytes) / 2);
-    const emb_place place = {emb_fake_backend(w.fake), 0, EMBED_F32, 0};
+    const emb_place place = {.backend = emb_fake_backend(w.fake), .index = 0, .dtype = EMBED_F32};
     TEST_OK(emb_context_create(&ctx, w.model, NULL, 1, tokens, &place));
     assert_true(ctx->device->plan.tokens < tokens);
     TEST_OK(encode(ctx, &w, TEXTS, got));
@@ -395,7 +395,7 @@ static void too_little_memory(void **state) {
     embed_context_free(ctx);
     drop_fake(&w);
     make_fake(&w, 1, weights); /* and none for any batch */
-    const emb_place full = {emb_fake_backend(w.fake), 0, EMBED_F32, 0};
+    const emb_place full = {.backend = emb_fake_backend(w.fake), .dtype = EMBED_F32};
     TEST_OK(emb_device_plan_make(&half, w.model, EMBED_F32, EMB_LEAST_BATCH_TOKENS));
     char message[200];
     (void)snprintf(message, sizeof message,

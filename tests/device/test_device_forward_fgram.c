@@ -58,7 +58,7 @@ static emb_place make_fake(uint64_t seed, uint64_t bytes) {
     emb_emulation_redirect(emb_fake_submit, NULL);
     emb_emulation_seed(seed);
     assert_int_equal(emb_fake_create(&fake, &env, &params), EMBED_OK);
-    return (emb_place){emb_fake_backend(fake), 0, EMBED_F32, 0};
+    return (emb_place){.backend = emb_fake_backend(fake), .dtype = EMBED_F32};
 }
 
 static void drop_fake(void) {

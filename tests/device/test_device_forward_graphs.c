@@ -332,7 +332,9 @@ static void flags(void **state) {
     cpu = test_context(w.model, 1, BATCH);
     TEST_OK(embed_encode(cpu, w.texts, TEXTS, NULL, want, n));
     make_fake(&w, 3, 0);
-    emb_place place = {emb_fake_backend(w.fake), 0, EMBED_F32, EMBED_TF32 | EMBED_NO_GRAPHS};
+    emb_place place = {.backend = emb_fake_backend(w.fake),
+                       .dtype = EMBED_F32,
+                       .flags = EMBED_TF32 | EMBED_NO_GRAPHS};
     TEST_OK(emb_context_create(&ctx, w.model, NULL, 1, BATCH, &place));
     TEST_OK(embed_encode(ctx, w.texts, TEXTS, NULL, got, n));
     double worst = 0;

@@ -212,7 +212,7 @@ static void lists(void **state) {
     embed_context_params p = EMBED_CONTEXT_PARAMS_INIT;
     memset(&w, 0, sizeof w);
     make_fakes(&w, 1, 3);
-    emb_places places = {.place = {emb_fake_backend(w.fake), 0, EMBED_F32}};
+    emb_places places = {.place = {.backend = emb_fake_backend(w.fake), .dtype = EMBED_F32}};
     p.device = EMBED_DEVICE_CUDA;
     p.devices = devices;
     p.n_devices = 2;

@@ -62,7 +62,7 @@ static inline void close_world(world *w) {
 
 static inline embed_status on_device(world *w, embed_table *table, int32_t dtype,
                                      embed_context **ctx) {
-    const emb_place place = {emb_fake_backend(w->fake), 0, dtype, 0};
+    const emb_place place = {.backend = emb_fake_backend(w->fake), .index = 0, .dtype = dtype};
     return emb_context_create(ctx, w->model, table, 1, BATCH, &place);
 }
 
