@@ -21,6 +21,7 @@
 #define EMB_NOINLINE __noinline__
 #define EMB_UNROLL _Pragma("unroll")
 #define EMB_UNROLL_4 _Pragma("unroll 4")
+#define EMB_UNROLL_NOT _Pragma("unroll 1")
 #else
 #define EMB_SHARED(type, name, n)                                                                  \
     static const char name##_key = 0;                                                              \
@@ -29,6 +30,7 @@
 #define EMB_NOINLINE __attribute__((noinline))
 #define EMB_UNROLL
 #define EMB_UNROLL_4
+#define EMB_UNROLL_NOT
 #endif
 
 /* ------------------------------------------------------------------------------ launching */

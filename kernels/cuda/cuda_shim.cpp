@@ -179,7 +179,7 @@ static int choose_warp(void) {
 SHIM_PLAIN static void run_another(void) {
     if (seed_now != 0 && emb_shim_async_busy() && next_random() % 8 == 0)
         emb_shim_async_arrive();
-    while (run.ready_warps == 0 && emb_shim_async_arrive())
+    while (run.ready_warps == 0 && run.finished < run.threads && emb_shim_async_arrive())
         ;
     if (run.ready_warps == 0) {
         switch_to(&run.host);

@@ -152,6 +152,35 @@ __device__ static inline void emb_quad_transpose(uint32_t (&w)[4]) {
         }
 }
 
+/* emb_activate8 in little code, as it stands there up to 16 times: what is rare goes one by one
+ * through memory. */
+__device__ static inline void emb_wgmma_activate(int32_t act, float (&v)[8]) {
+    if (act == EMB_CUDA_ACT_NONE)
+        return;
+    if (act == EMB_CUDA_ACT_GELU) {
+        EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            v[i] = emb_gelu(v[i]);
+        return;
+    }
+    if (act == EMB_CUDA_ACT_SILU) {
+        EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            v[i] = emb_activate(EMB_CUDA_ACT_SILU, v[i]);
+        return;
+    }
+    float one[8];
+    EMB_UNROLL
+    for (int i = 0; i < 8; i++)
+        one[i] = v[i];
+    EMB_UNROLL_NOT
+    for (int i = 0; i < 8; i++)
+        one[i] = emb_activate(act, one[i]);
+    EMB_UNROLL
+    for (int i = 0; i < 8; i++)
+        v[i] = one[i];
+}
+
 /* 8 values of this thread, columns col + 8 i + (0, 1) of row m, 0 <= i < 4, become y: bias,
  * activation and mul here, then lane q of the four of the row writes 8 columns from col + 8 q on.
  */
@@ -161,7 +190,7 @@ __device__ inline void emb_wgmma_store(const emb_gemm_params &p, const emb_gemm_
     const emb_cuda_gemm_args &a = p.a;
     const int q = (int)threadIdx.x % 4;
     uint32_t w[4];
-    emb_activate8(a.act, v);
+    emb_wgmma_activate(a.act, v);
     if (a.mul != NULL && m < r.end) {
         const T *const mul = (const T *)a.mul + m * a.ldmul + col + 2 * q;
         EMB_UNROLL

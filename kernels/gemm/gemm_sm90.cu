@@ -6,7 +6,7 @@
 
 namespace {
 
-enum { ARCH = 90, USUAL_PROCESSORS = 132 };
+enum { ARCH = 90, USUAL_PROCESSORS = 132, LONGEST = INT32_MAX - 1024 /* 32-bit coordinates */ };
 
 /* BM, BN, stages, blocks a multiprocessor, registers of its two kinds of warpgroups */
 typedef emb_wgmma_shape<128, 256, 4, 1, 56, 224> large;
@@ -73,8 +73,9 @@ embed_status start(emb_cuda_exec *x, emb_wgmma_params &p) {
 extern "C" int emb_gemm_sm90_takes(const emb_cuda_exec *x, const emb_gemm_params *p) {
     const emb_cuda_gemm_args &a = p->a;
     emb_tensor_map map;
-    return x->arch == ARCH && (a.dtype == EMBED_F16 || a.dtype == EMBED_BF16) && p->x_vector &&
-           p->w_vector && emb_cuda_shared_limit(x) >= (size_t)large::SHARED &&
+    return x->arch == ARCH && (a.dtype == EMBED_F16 || a.dtype == EMBED_BF16) && a.n <= LONGEST &&
+           a.k <= LONGEST && p->x_vector && p->w_vector &&
+           emb_cuda_shared_limit(x) >= (size_t)large::SHARED &&
            emb_cuda_shared_limit(x) >= (size_t)small::SHARED && describe_w<large>(x, a, &map);
 }
 
