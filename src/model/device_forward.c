@@ -82,6 +82,7 @@ static void room_take(emb_device_forward *f, const struct room *r) {
         f->plan.count_bytes = old.count_bytes;
         f->plan.pinned_bytes = f->plan.device_bytes =
             old.pinned_bytes - EMB_DEVICE_SETS * (uint64_t)(old.in_bytes + old.out_bytes);
+        f->plan.host_bytes = sizeof *f;
     }
 }
 
@@ -221,7 +222,8 @@ uint64_t emb_device_forward_bytes(const emb_device_forward *f) {
     uint64_t rows = 0;
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
         rows += emb_device_rows_bytes(&f->sets[i].rows);
-    return f->products.workspace_bytes + f->plan.device_bytes + f->plan.pinned_bytes + rows;
+    return f->products.workspace_bytes + f->plan.device_bytes + f->plan.pinned_bytes +
+           f->plan.host_bytes + rows;
 }
 
 /* ------------------------------------------------------------------------------------ a batch */

@@ -82,6 +82,7 @@ typedef struct emb_device_plan {
     size_t out_bytes;
     size_t count_bytes;                  /* expert statistics */
     uint64_t device_bytes, pinned_bytes; /* in all, without rows */
+    uint64_t host_bytes;                 /* not pinned */
 } emb_device_plan;
 
 /* 1: pooling reads one token of each text, so that behind the last attention the others need not be

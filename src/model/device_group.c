@@ -211,7 +211,7 @@ embed_status emb_device_group_plan_bytes(const embed_model *model, const emb_pla
         *bytes += more;
     }
     *bytes +=
-        n * (plan.device_bytes + plan.pinned_bytes +
+        n * (plan.device_bytes + plan.pinned_bytes + plan.host_bytes +
              emb_device_products_bytes(places->place.dtype, (places->place.flags & EMBED_TF32) != 0,
                                        places->place.products));
 fail:

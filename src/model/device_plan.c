@@ -153,6 +153,8 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *m, i
     p.pinned_bytes = EMB_DEVICE_SETS * (uint64_t)(p.in_bytes + p.out_bytes) + p.count_bytes +
                      emb_device_output_range_bytes(m);
     p.device_bytes = p.arena_bytes + p.pinned_bytes;
+    p.host_bytes =
+        sizeof(emb_device_forward) + EMB_DEVICE_SETS * (uint64_t)p.texts * sizeof(emb_slot_text);
     *plan = p;
 fail:
     return st;
