@@ -72,6 +72,12 @@ int emb_cuda_code(cudaError_t result, const char *call, emb_device_error *err) {
                           cudaGetErrorString(result), cudaGetErrorName(result), (int)result);
 }
 
+int emb_cuda_tried(cudaError_t result) {
+    if (result != cudaSuccess)
+        (void)cudaGetLastError();
+    return result == cudaSuccess;
+}
+
 void *emb_cuda_new(const embed_allocator *a, size_t bytes, emb_device_error *err) {
     void *p = a->alloc(a->user, bytes, 64);
     if (p == NULL)
@@ -90,7 +96,7 @@ void emb_cuda_delete(const embed_allocator *a, void *p, size_t bytes) {
 
 static int check_driver(emb_device_error *err) {
     int driver = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    if (!emb_cuda_tried(cudaDriverGetVersion(&driver)) || driver == 0)
         return emb_cuda_error(err, EMB_DEVICE_UNAVAILABLE,
                               "no driver: libcuda.so.1 was not found or does not work here");
     if (driver / 1000 < CUDART_VERSION / 1000)
@@ -150,9 +156,11 @@ static int describe(void *self, int32_t device, emb_device_facts *facts, emb_dev
     code = EMB_CUDA(cudaGetDeviceProperties(&p, device), err);
     if (code != EMB_DEVICE_OK)
         return code;
-    (void)cudaDriverGetVersion(&driver);
-    (void)cudaDeviceGetAttribute(&read_only, cudaDevAttrHostRegisterReadOnlySupported, device);
-    (void)cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device);
+    (void)emb_cuda_tried(cudaDriverGetVersion(&driver));
+    (void)emb_cuda_tried(
+        cudaDeviceGetAttribute(&read_only, cudaDevAttrHostRegisterReadOnlySupported, device));
+    (void)emb_cuda_tried(
+        cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device));
     (void)snprintf(facts->name, sizeof facts->name, "%.127s", p.name);
     facts->major = p.major;
     facts->minor = p.minor;

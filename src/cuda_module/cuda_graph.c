@@ -78,7 +78,7 @@ static int capture_end(emb_be_stream *s, emb_be_graph **out, emb_graph_info *inf
         code = EMB_CUDA(cudaGraphInstantiate(&g->exec, graph, 0), err);
     }
     if (graph != NULL)
-        (void)cudaGraphDestroy(graph);
+        (void)emb_cuda_tried(cudaGraphDestroy(graph));
     emb_cuda_leave(&scope);
     if (code != EMB_DEVICE_OK)
         emb_cuda_delete(&d->allocator, g, sizeof *g);

@@ -57,6 +57,9 @@ int emb_cuda_error(emb_device_error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* The code for a result of the runtime, with its name and number in the text. */
 int emb_cuda_code(cudaError_t result, const char *call, emb_device_error *err);
+/* For calls whose failure is not told: 1 if it succeeded, else what it left as the thread's last
+ * error, which is the caller's, is taken away. */
+int emb_cuda_tried(cudaError_t result);
 #define EMB_CUDA(x, err) emb_cuda_code((x), #x, err)
 
 /* Between these two the device's context is current and, unless the device is being captured, calls

@@ -142,7 +142,7 @@ uint64_t emb_cuda_free_memory(int32_t device) {
     if (!l.tried)
         present = open_calls(&l, "libnvidia-ml.so.1", calls, 4, &nvml);
     l.tried = 1;
-    if (present && cudaDeviceGetPCIBusId(bus, sizeof bus, device) == cudaSuccess &&
+    if (present && emb_cuda_tried(cudaDeviceGetPCIBusId(bus, sizeof bus, device)) &&
         nvml.init() == 0) {
         if (nvml.handle(bus, &handle) == 0 && nvml.memory(handle, sizes) == 0)
             left = sizes[1];

@@ -47,7 +47,7 @@ int emb_cuda_enter(emb_cuda_scope *s, emb_be_device *d, emb_device_error *err) {
         return code;
     }
     if (d->capturing == 0)
-        s->relaxed = cudaThreadExchangeStreamCaptureMode(&s->mode) == cudaSuccess;
+        s->relaxed = emb_cuda_tried(cudaThreadExchangeStreamCaptureMode(&s->mode));
     return EMB_DEVICE_OK;
 }
 
@@ -56,7 +56,7 @@ void emb_cuda_leave(emb_cuda_scope *s) {
     if (s->device == NULL)
         return;
     if (s->relaxed)
-        (void)cudaThreadExchangeStreamCaptureMode(&s->mode);
+        (void)emb_cuda_tried(cudaThreadExchangeStreamCaptureMode(&s->mode));
     (void)s->device->driver.pop(&ours);
 }
 
@@ -139,11 +139,11 @@ static int alloc(emb_be_device *d, size_t bytes, emb_dptr *out, emb_device_error
     int code = emb_cuda_enter(&scope, d, err);
     if (code == EMB_DEVICE_OK)
         code = EMB_CUDA(cudaMalloc(&p, bytes), err);
-    if (code == EMB_DEVICE_NO_MEMORY && cudaMemGetInfo(&left, &total) == cudaSuccess)
+    if (code == EMB_DEVICE_NO_MEMORY && emb_cuda_tried(cudaMemGetInfo(&left, &total)))
         code = emb_cuda_error(err, code, "out of memory: expected %zu bytes, found %zu of %zu free",
                               bytes, left, total);
     emb_cuda_leave(&scope);
-    out->at = (uint64_t)(uintptr_t)p;
+    out->at = code == EMB_DEVICE_OK ? (uint64_t)(uintptr_t)p : 0;
     return code;
 }
 
@@ -194,10 +194,10 @@ static int host_map(emb_be_device *d, const void *host, size_t bytes, emb_dptr *
     if (code == EMB_DEVICE_OK) {
         code = EMB_CUDA(cudaHostGetDevicePointer(&at, p, 0), err);
         if (code != EMB_DEVICE_OK)
-            (void)cudaHostUnregister(p);
+            (void)emb_cuda_tried(cudaHostUnregister(p));
     }
     emb_cuda_leave(&scope);
-    out->at = (uint64_t)(uintptr_t)at;
+    out->at = code == EMB_DEVICE_OK ? (uint64_t)(uintptr_t)at : 0;
     return code;
 }
 
