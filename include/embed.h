@@ -312,6 +312,21 @@ typedef enum embed_device_products {
     EMBED_PRODUCTS_LIBRARY = 2 /* cuBLASLt wherever it can */
 } embed_device_products;
 
+/* How the rows of an n-gram table come to one device (several get them as with COPY). Vectors are
+ * the same bits in each way. */
+typedef enum embed_table_place {
+    EMBED_TABLE_PLACE_AUTO = 0, /* by the size of the table, the memory of the device, and what it
+                                   can read: RESIDENT, MAP (without registering), CACHE or COPY */
+    EMBED_TABLE_PLACE_COPY = 1, /* distinct rows of a batch, as stored, through pinned memory */
+    EMBED_TABLE_PLACE_MAP = 2, /* the device reads the table's mapping over the bus; unless it reads
+                                  all memory of the host, the mapping is registered with it, which
+                                  pins the whole file in memory. Not for encrypted rows (but in
+                                  EMBED_TABLE_HUGE), rows that are read, or behind a projection */
+    EMBED_TABLE_PLACE_CACHE = 3,   /* rows used lately stay on the device, the others as COPY */
+    EMBED_TABLE_PLACE_RESIDENT = 4 /* all rows in device memory, read and checked when the table is
+                                      attached; shared by all contexts of the device */
+} embed_table_place;
+
 typedef struct embed_context_params {
     size_t struct_size;
     int32_t threads;      /* 0: the CPUs this process may use (affinity and cgroup quota) */
@@ -329,10 +344,12 @@ typedef struct embed_context_params {
     int32_t n_devices;       /* 0: one, at device_index */
     int32_t placement;       /* embed_placement of several devices */
     uint32_t device_flags;   /* 0, or EMBED_NO_GRAPHS, EMBED_TF32 */
-    int32_t reserved2;
+    int32_t table_place;     /* embed_table_place, of any table attached to a context on a device */
+    uint64_t device_cache_bytes; /* device memory for rows with AUTO and CACHE; 0: up to half of
+                                    what is free for all of them, or a quarter for some */
 } embed_context_params;
 #define EMBED_CONTEXT_PARAMS_INIT                                                                  \
-    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0, NULL, 0, 0, 0, 0 }
+    { sizeof(embed_context_params), 0, 0, NULL, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0 }
 
 /* Make a context: threads and all scratch memory. Encoding then allocates only for a text that is
  * longer than all before it and than batch_tokens, or longer in bytes than the tokenizer has seen.
@@ -362,8 +379,8 @@ EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */
  * counts the stacks of the threads; the plan leaves out the buffers that are made when rows of a
  * table must first be read with calls (io_uring, pread). On a device both count its memory and
  * pinned memory of the host, but not the weights, which belong to the model, nor what the driver
- * takes for graphs (at most 64 of them) and for itself; the plan also leaves out the rows of a
- * table, for which room is made when the first comes. */
+ * takes for graphs (at most 64 of them) and for itself. A table whose rows are resident on the
+ * device, or cached there, counts with them. */
 EMBED_API embed_status embed_plan_bytes(const embed_model *model,
                                         const embed_context_params *params, uint64_t *bytes);
 EMBED_API uint64_t embed_context_bytes(const embed_context *ctx);
@@ -575,6 +592,12 @@ typedef struct embed_table_stats {
     double fetch_seconds;   /* spent looking up and bringing rows */
     double wait_seconds;    /* spent by the encoder waiting for them */
     double resident_share;  /* of the mapped rows in memory (mincore); -1: not mapped */
+    /* on devices: */
+    int32_t place; /* embed_table_place in use (the last one counted, of several); 0: none */
+    int32_t reserved;
+    uint64_t device_bytes; /* of rows that crossed to a device; MAP: of distinct rows it read */
+    uint64_t device_hits;  /* of distinct_rows, those that were in its memory already */
+    double device_wait_seconds; /* its encoder waited for rows on their way to it */
 } embed_table_stats;
 
 /* Open a table, or the version that the `current` link of a store names. Only manifest and index

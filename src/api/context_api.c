@@ -16,6 +16,10 @@ static embed_status read_params(embed_context_params *p, const embed_context_par
         return emb_fail(EMBED_ERR_ARG,
                         "embed_context_params.batch_tokens: expected 0 to %d, found %d",
                         EMB_MAX_BATCH_TOKENS, p->batch_tokens);
+    if (p->table_place < EMBED_TABLE_PLACE_AUTO || p->table_place > EMBED_TABLE_PLACE_RESIDENT)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.table_place: expected 0 to %d, found %d",
+                        EMBED_TABLE_PLACE_RESIDENT, p->table_place);
     if (p->threads == 0) {
         const int cpus = emb_usable_cpus();
         p->threads = cpus < EMB_MAX_THREADS ? cpus : EMB_MAX_THREADS;
@@ -54,20 +58,23 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
     embed_context_params p;
     emb_places places;
     emb_plan plan;
-    uint64_t device;
+    emb_device_rows_spec rows;
+    uint64_t device = 0;
     emb_tok_scratch *scratch = NULL;
     if (model == NULL || bytes == NULL)
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", model == NULL ? "model" : "bytes");
     EMB_TRY(read_params(&p, params));
     EMB_TRY(emb_places_find(&places, &p));
     EMB_TRY(emb_context_plan(&plan, model, p.threads, p.batch_tokens, &places.place));
-    EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, bytes));
+    rows = emb_places_rows(&places);
     if (places.place.backend != NULL) {
         const int64_t most = emb_device_group_most_tokens(model, &places);
         EMB_TRY(emb_device_group_plan_bytes(
             model, &places, p.batch_tokens < most ? p.batch_tokens : most, &device));
-        *bytes += device;
+        rows.taken = device; /* what is pinned too: a little less for the rows */
     }
+    EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, &rows, bytes));
+    *bytes += device;
     EMB_TRY(emb_tok_scratch_create(&scratch, &model->base)); /* as each thread will have */
     *bytes += emb_tok_scratch_bytes(scratch) * (uint64_t)p.threads;
     emb_tok_scratch_free(scratch);
@@ -104,6 +111,10 @@ embed_status embed_context_get_table_stats(const embed_context *ctx, embed_table
         .fetch_seconds = 1e-9 * (double)s->fetch_ns,
         .wait_seconds = 1e-9 * (double)s->wait_ns,
         .resident_share = -1,
+        .place = s->place,
+        .device_bytes = s->device_bytes,
+        .device_hits = s->device_hits,
+        .device_wait_seconds = 1e-9 * (double)s->device_wait_ns,
     };
     for (int i = 0; i <= EMB_NGRAM_MAX_K; i++)
         ours.hits[i] = s->hits[i];

@@ -167,7 +167,24 @@ fail:
     return st;
 }
 
-embed_status emb_places_take(emb_places *places, const embed_context_params *p) {
+/* The wish for rows of tables must fit where the context encodes. */
+static embed_status take_rows(emb_places *places, const embed_context_params *p) {
+    if (p->table_place != EMBED_TABLE_PLACE_AUTO &&
+        (p->device == 0 || p->device == EMBED_DEVICE_CPU))
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.table_place: expected 0 on the CPU, found %d",
+                        p->table_place);
+    if (p->table_place > EMBED_TABLE_PLACE_COPY && places->n > 1)
+        return emb_fail(EMBED_ERR_UNSUPPORTED,
+                        "embed_context_params.table_place: expected EMBED_TABLE_PLACE_AUTO or "
+                        "EMBED_TABLE_PLACE_COPY with %d devices, found %d",
+                        places->n, p->table_place);
+    places->table_place = p->table_place;
+    places->cache_bytes = p->device_cache_bytes;
+    return EMBED_OK;
+}
+
+static embed_status take_devices(emb_places *places, const embed_context_params *p) {
     if (p->placement != EMBED_PLACE_REPLICATED && p->placement != EMBED_PLACE_EXPERTS)
         return emb_fail(EMBED_ERR_ARG,
                         "embed_context_params.placement: expected an embed_placement, found %d",
@@ -189,6 +206,11 @@ embed_status emb_places_take(emb_places *places, const embed_context_params *p) 
         return emb_fail(EMBED_ERR_ARG, "embed_context_params.n_devices: expected device to be "
                                        "EMBED_DEVICE_CUDA or EMBED_DEVICE_EMULATED");
     return p->devices == NULL ? take_all(places) : take_listed(places, p->devices, p->n_devices);
+}
+
+embed_status emb_places_take(emb_places *places, const embed_context_params *p) {
+    const embed_status st = take_devices(places, p);
+    return st != EMBED_OK ? st : take_rows(places, p);
 }
 
 embed_status emb_places_find(emb_places *places, const embed_context_params *p) {

@@ -121,6 +121,10 @@ embed_status embed_table_get_stats(embed_table *table, embed_table_stats *stats)
     ours.fetch_seconds = (double)totals.fetch_ns * 1e-9;
     ours.wait_seconds = (double)totals.wait_ns * 1e-9;
     ours.resident_share = emb_ngram_resident_share(table);
+    ours.place = totals.place;
+    ours.device_bytes = totals.device_bytes;
+    ours.device_hits = totals.device_hits;
+    ours.device_wait_seconds = (double)totals.device_wait_ns * 1e-9;
     return emb_params_write(stats, &ours, sizeof ours, "embed_table_stats");
 }
 

@@ -13,9 +13,10 @@ typedef struct emb_slot_text {
 } emb_slot_text;
 
 typedef struct emb_slot {
-    emb_batch batch;      /* its arrays lie in `memory` */
-    emb_slot_text *texts; /* [batch.texts] */
-    const float **rows;   /* [batch.tokens] where a table is attached, else NULL */
+    emb_batch batch;                    /* its arrays lie in `memory` */
+    emb_slot_text *texts;               /* [batch.texts] */
+    const float **rows;                 /* [batch.tokens] where a table is attached, else NULL */
+    struct emb_device_carried *carried; /* rows of a table for a device, instead */
     void *memory;
     int64_t capacity; /* tokens */
     size_t bytes;     /* of memory */

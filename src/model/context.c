@@ -130,6 +130,18 @@ static embed_status create_device(embed_context *ctx, const emb_places *places) 
     return st;
 }
 
+/* Rows go to a single device as they are stored; batches of a group get theirs as floats. */
+emb_device_rows_spec emb_places_rows(const emb_places *p) {
+    return (emb_device_rows_spec){.backend = p->n <= 1 ? p->place.backend : NULL,
+                                  .index = p->n > 0 ? p->devices[0] : p->place.index,
+                                  .place = p->table_place,
+                                  .cache_bytes = p->cache_bytes};
+}
+
+static const emb_device_rows_spec *device_of(const embed_context *ctx) {
+    return ctx->rows.backend != NULL ? &ctx->rows : NULL;
+}
+
 embed_status emb_context_create(embed_context **out, embed_model *model, embed_table *table,
                                 int32_t threads, int32_t batch_tokens, const emb_place *place) {
     emb_places places = {.n = 0};
@@ -162,7 +174,9 @@ embed_status emb_context_create_on(embed_context **out, embed_model *model, embe
         EMB_TRY(create_device(ctx, places));
     EMB_TRY(create_window(ctx));
     EMB_TRY(create_counts(ctx));
-    EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, batch_tokens));
+    if (ctx->device != NULL)
+        ctx->rows = emb_places_rows(places);
+    EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, batch_tokens, device_of(ctx)));
     EMB_TRY(emb_pool_create(&ctx->forward.exec.pool, &ctx->env, threads));
     *out = ctx;
     return EMBED_OK;
@@ -203,7 +217,8 @@ void emb_context_end(embed_context *ctx) {
 
 embed_status emb_context_set_table(embed_context *ctx, embed_table *table) {
     emb_stage *stage, *old;
-    const embed_status st = emb_stage_create(&stage, &ctx->env, table, ctx->batch_tokens);
+    const embed_status st =
+        emb_stage_create(&stage, &ctx->env, table, ctx->batch_tokens, device_of(ctx));
     if (st != EMBED_OK)
         return st;
     pthread_mutex_lock(&ctx->mutex);
@@ -236,11 +251,12 @@ fail:
 }
 
 embed_status emb_context_plan_bytes(const emb_plan *p, const embed_model *m, embed_table *table,
-                                    uint64_t *bytes) {
+                                    const emb_device_rows_spec *rows, uint64_t *bytes) {
     uint64_t stage = 0;
     embed_status st = fixed_bytes(p, m, bytes);
     if (st == EMBED_OK)
-        st = emb_stage_plan_bytes(&m->base, table, p->tokens, &stage);
+        st = emb_stage_plan_bytes(&m->base, table, p->tokens,
+                                  rows != NULL && rows->backend != NULL ? rows : NULL, &stage);
     *bytes += stage;
     return st;
 }

@@ -38,8 +38,11 @@ typedef struct emb_place {
 /* The same for several devices of one backend. */
 typedef struct emb_places {
     emb_place place;
-    int32_t n;         /* 0: place.index alone; else these */
-    int32_t placement; /* embed_placement */
+    int32_t n;           /* 0: place.index alone; else these */
+    int32_t placement;   /* embed_placement */
+    int32_t table_place; /* embed_table_place */
+    int32_t reserved;
+    uint64_t cache_bytes; /* device memory for rows of tables; 0: chosen */
     int32_t devices[EMB_MAX_RANKS];
 } emb_places;
 
@@ -82,6 +85,7 @@ struct embed_context {
     int32_t batch_tokens; /* as in forward.plan, which changes while a call runs; this does not */
     emb_ngram_stats table_stats; /* of the last call */
     emb_background background;
+    emb_device_rows_spec rows; /* where rows of tables go; backend NULL: they stay on the host */
 };
 
 /* table: retained; NULL for none. It has been checked against the model. place NULL: the CPU. A
@@ -108,7 +112,10 @@ embed_status emb_context_plan(emb_plan *plan, const embed_model *model, int32_t 
 /* Bytes of a context with this plan and table (or NULL), tokenizer scratch apart; and of one that
  * exists, all told. */
 embed_status emb_context_plan_bytes(const emb_plan *plan, const embed_model *model,
-                                    embed_table *table, uint64_t *bytes);
+                                    embed_table *table, const emb_device_rows_spec *rows,
+                                    uint64_t *bytes);
+/* What of it says where rows of tables go; backend NULL: nowhere. */
+emb_device_rows_spec emb_places_rows(const emb_places *places);
 uint64_t emb_context_bytes(embed_context *ctx);
 
 #endif

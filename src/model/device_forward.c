@@ -12,7 +12,8 @@ static const char *const op_names[EMB_OPS] = {
 
 static void set_free(emb_device_forward *f, emb_device_set *s) {
     emb_event_free(s->arrived);
-    emb_device_rows_clear(&s->rows, f->device);
+    emb_device_row_floats_clear(&s->floats, f->device);
+    emb_device_row_events_free(&s->row_events);
     emb_event_free(s->finished);
     emb_event_free(s->back);
     emb_device_host_free(f->device, s->in);
@@ -28,6 +29,7 @@ static embed_status set_create(emb_device_forward *f, emb_device_set *s,
                                const emb_device_plan *plan) {
     embed_status st = EMBED_OK;
     EMB_TRY(emb_event_create(&s->arrived, f->device, 0));
+    EMB_TRY(emb_device_row_events_create(&s->row_events, f->device));
     EMB_TRY(emb_event_create(&s->finished, f->device, 0));
     EMB_TRY(emb_event_create(&s->back, f->device, 0));
     EMB_TRY(emb_device_host_alloc(f->device, plan->in_bytes, (void **)&s->in));
@@ -221,7 +223,7 @@ void emb_device_forward_free(emb_device_forward *f) {
 uint64_t emb_device_forward_bytes(const emb_device_forward *f) {
     uint64_t rows = 0;
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
-        rows += emb_device_rows_bytes(&f->sets[i].rows);
+        rows += emb_device_row_floats_bytes(&f->sets[i].floats);
     return f->products.workspace_bytes + f->plan.device_bytes + f->plan.pinned_bytes +
            f->plan.host_bytes + rows;
 }
@@ -272,7 +274,11 @@ static embed_status send(emb_device_forward *f, emb_device_set *s) {
     EMB_TRY(emb_copy_in(f->copy_in, s->in_at, s->in, s->has_rows ? s->at.bytes : s->at.pointers));
     EMB_TRY(emb_event_record(s->arrived, f->copy_in));
     EMB_TRY(emb_stream_wait(f->main, s->arrived));
-    EMB_TRY(emb_device_rows_send(&s->rows, f->copy_in, f->main));
+    if (s->rows != NULL)
+        EMB_TRY(
+            emb_device_rows_send(s->rows, (int)(s - f->sets), &s->row_events, f->copy_in, f->main));
+    else
+        EMB_TRY(emb_device_row_floats_send(&s->floats, f->copy_in, f->main));
 fail:
     return st;
 }
@@ -290,6 +296,30 @@ static void shape(const emb_device_forward *f, emb_device_set *s, const emb_batc
     s->at = emb_device_layout_make(tokens, texts);
 }
 
+/* Where the lookup finds the rows of the table, if there is one. */
+static embed_status pack_rows(emb_device_forward *f, emb_device_set *s, const emb_slot *slot) {
+    embed_status st = EMBED_OK;
+    emb_device_carried *c = slot->carried;
+    const emb_device_row_places places = {(void *)(s->in + s->at.pointers),
+                                          (void *)(s->in + s->at.scales)};
+    s->rows = NULL;
+    if (c != NULL) {
+        EMB_TRY(emb_device_rows_pack(c, (int)(s - f->sets), slot->batch.tokens, &places));
+        s->rows = c->rows;
+        s->has_rows = 1;
+        s->add_rows = emb_device_rows_add(c->rows);
+        s->rows_dtype = emb_device_rows_dtype(c->rows);
+        return EMBED_OK;
+    }
+    EMB_TRY(emb_device_row_floats_pack(&s->floats, f->device, slot, f->model->config.encoder.hidden,
+                                       f->plan.tokens, &places));
+    s->has_rows = s->floats.on;
+    s->add_rows = s->floats.add;
+    s->rows_dtype = EMBED_F32;
+fail:
+    return st;
+}
+
 static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slot *slot,
                          const emb_pooling_options *o, int buckets) {
     embed_status st = EMBED_OK;
@@ -300,14 +330,8 @@ static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slo
                         (long long)f->plan.tokens, (long long)b->tokens);
     EMB_TRY(emb_device_layers_prepare(f, b->tokens));
     shape(f, s, b, buckets);
-    const emb_device_row_places places = {(void *)(s->in + s->at.pointers),
-                                          (void *)(s->in + s->at.scales)};
     pack(f, s, slot, o);
-    EMB_TRY(emb_device_rows_pack(&s->rows, f->device, slot, f->model->config.encoder.hidden,
-                                 f->plan.tokens, &places));
-    s->has_rows = s->rows.on;
-    s->add_rows = s->rows.add;
-    s->rows_dtype = s->rows.dtype;
+    EMB_TRY(pack_rows(f, s, slot));
     EMB_TRY(send(f, s));
 fail:
     return st;

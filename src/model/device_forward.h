@@ -21,10 +21,9 @@
 #include "model/device_home.h"
 #include "model/device_output.h"
 #include "model/device_products.h"
+#include "model/device_row_floats.h"
 #include "model/device_rows.h"
 #include "model/pooling.h"
-
-#define EMB_DEVICE_SETS 2
 
 /* Regions of the arena; src/device/README.md says what they hold. */
 typedef enum emb_device_region {
@@ -98,7 +97,9 @@ embed_status emb_device_plan_make(emb_device_plan *plan, const embed_model *mode
 typedef struct emb_device_set {
     unsigned char *in, *out; /* pinned */
     emb_dptr in_at, out_at;
-    emb_device_rows rows; /* n-gram rows */
+    emb_device_rows *rows; /* of the batch's table; NULL: none, or as floats: */
+    emb_device_row_floats floats;
+    emb_device_row_events row_events;
     emb_event *arrived, *finished, *back;
     emb_slot_text *texts; /* [plan.texts] */
     int64_t n_texts, tokens;

@@ -22,6 +22,7 @@ struct staged {
     enum slot_state state; /* guarded by the mutex while in flight */
     embed_status status;
     emb_ngram_fetcher *fetcher; /* NULL without table */
+    emb_device_carried carried; /* for a device */
     emb_ngram_stats stats;
     char message[512];
 };
@@ -36,8 +37,10 @@ struct emb_stage {
     emb_env env;
     struct counted fetchers;
     embed_table *table;
-    int n;           /* slots */
-    int head, count; /* in flight: slots[head], slots[head + 1] ...; guarded for the helper */
+    emb_device_rows *rows; /* NULL: not for a device */
+    uint64_t submitted;    /* batches */
+    int n;                 /* slots */
+    int head, count;       /* in flight: slots[head], slots[head + 1] ...; guarded for the helper */
     struct staged slots[EMB_STAGE_SLOTS];
     pthread_mutex_t mutex;
     pthread_cond_t work, done;
@@ -76,7 +79,10 @@ static void fetch(struct staged *w) {
     const emb_batch *b = &w->slot.batch;
     w->stats = (emb_ngram_stats){0};
     w->status =
-        emb_ngram_fetch(w->fetcher, b->ids, b->offsets, (size_t)b->texts, w->slot.rows, &w->stats);
+        w->carried.rows != NULL
+            ? emb_device_rows_carry(&w->carried, b->ids, b->offsets, (size_t)b->texts, &w->stats)
+            : emb_ngram_fetch(w->fetcher, b->ids, b->offsets, (size_t)b->texts, w->slot.rows,
+                              &w->stats);
     if (w->status != EMBED_OK) /* without the constant's name, which emb_fail puts in front */
         (void)snprintf(w->message, sizeof w->message, "%s",
                        emb_fail_message() + strlen(embed_status_name(w->status)) + 2);
@@ -127,16 +133,24 @@ static embed_status start_helper(emb_stage *s) {
     return EMBED_OK;
 }
 
+static embed_status make_fetcher(emb_ngram_fetcher **out, const emb_env *env, embed_table *table,
+                                 int64_t tokens, int raw) {
+    return raw ? emb_ngram_carrier_create(out, env, table, (size_t)tokens)
+               : emb_ngram_fetcher_create(out, env, table, (size_t)tokens);
+}
+
 static embed_status reserve(emb_stage *s, struct staged *w, int64_t tokens) {
     embed_status st = EMBED_OK;
     emb_ngram_fetcher *fetcher = NULL;
     if (w->slot.memory != NULL && tokens <= w->slot.capacity)
         return EMBED_OK;
     if (s->table != NULL)
-        EMB_TRY(emb_ngram_fetcher_create(&fetcher, &s->fetchers.env, s->table, (size_t)tokens));
-    EMB_TRY(emb_slot_reserve(&w->slot, &s->env, tokens, s->table != NULL));
+        EMB_TRY(make_fetcher(&fetcher, &s->fetchers.env, s->table, tokens, s->rows != NULL));
+    if (s->rows != NULL)
+        EMB_TRY(emb_device_carried_reserve(&w->carried, s->rows, tokens));
+    EMB_TRY(emb_slot_reserve(&w->slot, &s->env, tokens, s->table != NULL && s->rows == NULL));
     emb_ngram_fetcher_free(w->fetcher);
-    w->fetcher = fetcher;
+    w->fetcher = w->carried.carrier = fetcher;
     return EMBED_OK;
 fail:
     emb_ngram_fetcher_free(fetcher);
@@ -144,7 +158,7 @@ fail:
 }
 
 embed_status emb_stage_create(emb_stage **out, const emb_env *env, embed_table *table,
-                              int64_t tokens) {
+                              int64_t tokens, const emb_device_rows_spec *device) {
     embed_status st = EMBED_OK;
     emb_stage *s = NULL;
     *out = NULL;
@@ -159,6 +173,8 @@ embed_status emb_stage_create(emb_stage **out, const emb_env *env, embed_table *
     if (table != NULL)
         emb_ngram_table_retain(table);
     s->table = table;
+    if (table != NULL && device != NULL)
+        EMB_TRY(emb_device_rows_create(&s->rows, env, table, device, tokens));
     for (int i = 0; i < s->n; i++)
         EMB_TRY(reserve(s, &s->slots[i], tokens));
     if (table != NULL)
@@ -184,8 +200,10 @@ void emb_stage_free(emb_stage *s) {
     }
     for (int i = 0; i < s->n; i++) {
         emb_ngram_fetcher_free(s->slots[i].fetcher);
+        emb_device_carried_free(&s->slots[i].carried);
         emb_slot_clear(&s->slots[i].slot, &env);
     }
+    emb_device_rows_free(s->rows);
     if (ours) {
         pthread_cond_destroy(&s->done);
         pthread_cond_destroy(&s->work);
@@ -199,18 +217,26 @@ const embed_table *emb_stage_table(const emb_stage *s) {
     return s->table;
 }
 
+int32_t emb_stage_place(const emb_stage *s) {
+    return s->rows != NULL ? emb_device_rows_place(s->rows) : 0;
+}
+
 embed_status emb_stage_plan_bytes(const emb_env *env, embed_table *table, int64_t tokens,
-                                  uint64_t *bytes) {
+                                  const emb_device_rows_spec *device, uint64_t *bytes) {
     embed_status st = EMBED_OK;
+    const int raw = table != NULL && device != NULL;
+    uint64_t rows = 0;
     const size_t n = table != NULL ? EMB_STAGE_SLOTS : 1;
     emb_ngram_fetcher *fetcher = NULL;
     struct counted counted;
     size_t slot;
     count_into(&counted, env);
     if (table != NULL)
-        EMB_TRY(emb_ngram_fetcher_create(&fetcher, &counted.env, table, (size_t)tokens));
-    EMB_TRY(emb_slot_plan_bytes(tokens, table != NULL, &slot));
-    *bytes = sizeof(emb_stage) + n * (slot + atomic_load(&counted.bytes));
+        EMB_TRY(make_fetcher(&fetcher, &counted.env, table, tokens, raw));
+    if (raw)
+        EMB_TRY(emb_device_rows_plan_bytes(table, device, tokens, &rows));
+    EMB_TRY(emb_slot_plan_bytes(tokens, table != NULL && !raw, &slot));
+    *bytes = sizeof(emb_stage) + n * (slot + atomic_load(&counted.bytes)) + rows;
 fail:
     emb_ngram_fetcher_free(fetcher);
     return st;
@@ -220,7 +246,7 @@ uint64_t emb_stage_bytes(const emb_stage *s) {
     uint64_t bytes = sizeof *s + atomic_load(&s->fetchers.bytes);
     for (int i = 0; i < s->n; i++)
         bytes += s->slots[i].slot.bytes;
-    return bytes;
+    return bytes + (s->rows != NULL ? emb_device_rows_bytes(s->rows) : 0);
 }
 
 /* ------------------------------------------------------------------------------------ the ring */
@@ -248,6 +274,7 @@ void emb_stage_submit(emb_stage *s) {
         return;
     }
     pthread_mutex_lock(&s->mutex);
+    in_flight(s, s->count)->carried.batch = ++s->submitted;
     in_flight(s, s->count++)->state = SLOT_QUEUED;
     if (s->count > 1) /* alone, its owner will fetch it at once */
         pthread_cond_signal(&s->work);
@@ -276,6 +303,7 @@ embed_status emb_stage_take(emb_stage *s, emb_slot **slot, emb_ngram_stats *stat
         emb_ngram_stats_add(stats, &waited);
         emb_ngram_stats_add(stats, &w->stats);
         w->slot.batch.rows = w->slot.rows; /* the hand-over to the encoder */
+        w->slot.carried = s->rows != NULL ? &w->carried : NULL;
         w->slot.batch.add_rows = s->table->manifest.mode == EMB_NGRAM_ADD;
     }
     *slot = &w->slot;
@@ -302,4 +330,6 @@ void emb_stage_reset(emb_stage *s) {
     }
     s->count = 0;
     pthread_mutex_unlock(&s->mutex);
+    if (s->rows != NULL)
+        emb_device_rows_reset(s->rows);
 }

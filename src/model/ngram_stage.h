@@ -10,6 +10,7 @@
 #define EMB_MODEL_NGRAM_STAGE_H
 
 #include "model/batch_slot.h"
+#include "model/device_rows.h"
 #include "ngram/ngram_fetch.h"
 
 /* One in the encoder, one whose rows are there or on their way, one behind it: the disk has the
@@ -18,18 +19,20 @@
 
 typedef struct emb_stage emb_stage;
 
-/* table: retained; NULL for none. tokens: of a batch, slots grow for longer texts.
- * Errors  _NOMEM, _THREAD */
+/* table: retained; NULL for none. tokens: of a batch, slots grow for longer texts. device: where
+ * rows go as they are stored (slot->carried); NULL: floats in memory (slot->batch.rows).
+ * Errors  _NOMEM, _THREAD; those of emb_device_rows_create */
 embed_status emb_stage_create(emb_stage **out, const emb_env *env, embed_table *table,
-                              int64_t tokens);
+                              int64_t tokens, const emb_device_rows_spec *device);
 void emb_stage_free(emb_stage *stage); /* none of its slots in flight; NULL is a no-op */
 
 /* Bytes of a stage that is made so, found out by making one of its fetchers; and of one that
  * exists. The table's own are not counted. */
 embed_status emb_stage_plan_bytes(const emb_env *env, embed_table *table, int64_t tokens,
-                                  uint64_t *bytes);
+                                  const emb_device_rows_spec *device, uint64_t *bytes);
 uint64_t emb_stage_bytes(const emb_stage *stage);
 const embed_table *emb_stage_table(const emb_stage *stage); /* NULL: none */
+int32_t emb_stage_place(const emb_stage *stage); /* embed_table_place; 0: not on a device */
 
 int emb_stage_has_room(const emb_stage *stage); /* 0: all slots are in flight */
 /* *slot: the next free one, with room for a batch of `tokens`, to be packed. */

@@ -95,7 +95,10 @@ static embed_status device_submit(embed_context *ctx, const emb_slot *slot,
 
 static embed_status device_collect(embed_context *ctx, emb_result *result) {
     const emb_device_set *set;
-    const embed_status st = emb_device_forward_collect(ctx->device, &set);
+    embed_status st = emb_device_forward_collect(ctx->device, &set);
+    if (st == EMBED_OK && set->rows != NULL)
+        st = emb_device_rows_done(set->rows, (int)(set - ctx->device->sets), &set->row_events,
+                                  &ctx->table_stats);
     if (st == EMBED_OK)
         *result = (emb_result){
             .texts = set->texts, .n_texts = set->n_texts, .tokens = set->tokens, .rows = set->out};
