@@ -63,12 +63,14 @@ static int comm_create(emb_be_device *const *devices, int32_t n, emb_be_comm **o
     return code;
 }
 
+/* Aborted rather than destroyed, which would wait for what runs: either nothing does, or a device
+ * was lost and the others wait for it in a collective that nobody else ends. */
 static void comm_free(emb_be_comm *c) {
     emb_device_error ignored;
     for (int32_t r = 0; r < c->ranks; r++) {
         emb_cuda_scope scope;
         if (emb_cuda_enter(&scope, c->devices[r], &ignored) == EMB_DEVICE_OK)
-            (void)c->nccl->ncclCommDestroy(c->comms[r]);
+            (void)c->nccl->ncclCommAbort(c->comms[r]);
         emb_cuda_leave(&scope);
     }
     const embed_allocator allocator = c->allocator;

@@ -366,15 +366,15 @@ fail:
     return st;
 }
 
-/* Up to the hidden states of all tokens on each device; sets[r] NULL: none there. */
-static embed_status layers(emb_device_experts *x, emb_device_set *const *sets) {
+/* The first n layers of all tokens on each device; sets[r] NULL: none there. */
+static embed_status layers(emb_device_experts *x, emb_device_set *const *sets, int32_t n) {
     embed_status st = EMBED_OK;
     const emb_device_forward *any = x->ranks[0].forward;
     int32_t moe = 0;
     for (int32_t r = 0; r < x->n; r++)
         if (sets[r] != NULL)
             EMB_TRY(emb_device_layers_lookup(x->ranks[r].forward, sets[r]));
-    for (int32_t i = 0; i < any->model->config.encoder.layers; i++) {
+    for (int32_t i = 0; i < n; i++) {
         const int experts = any->weights->layers[i].router.at != 0;
         for (int32_t r = 0; r < x->n; r++)
             if (sets[r] != NULL) {
@@ -387,6 +387,18 @@ static embed_status layers(emb_device_experts *x, emb_device_set *const *sets) {
     }
 fail:
     return st;
+}
+
+static int32_t count_layers(const emb_device_experts *x) {
+    return x->ranks[0].forward->model->config.encoder.layers;
+}
+
+/* 1: the last layer has no experts and is wanted for one token of each text: every device does it
+ * alone. */
+static int pooled_end(const emb_device_experts *x) {
+    const emb_device_forward *f = x->ranks[0].forward;
+    return emb_device_plan_one_token(f->model) &&
+           f->weights->layers[count_layers(x) - 1].router.at == 0;
 }
 
 static embed_status end_round(emb_device_experts *x) {
@@ -415,10 +427,12 @@ embed_status emb_device_experts_run(emb_device_experts *x) {
         return EMBED_OK;
     for (int32_t r = 0; r < x->n; r++)
         sets[r] = x->ranks[r].staged;
-    EMB_TRY(layers(x, sets));
+    EMB_TRY(layers(x, sets, pooled_end(x) ? count_layers(x) - 1 : count_layers(x)));
     for (int32_t r = 0; r < x->n; r++)
         if (sets[r] != NULL) {
-            EMB_TRY(emb_device_layers_pool(x->ranks[r].forward, sets[r]));
+            emb_device_forward *f = x->ranks[r].forward;
+            EMB_TRY(pooled_end(x) ? emb_device_layers_end(f, sets[r], f->model->moe_layers)
+                                  : emb_device_layers_pool(f, sets[r]));
             EMB_TRY(emb_device_forward_return(x->ranks[r].forward, sets[r]));
             x->ranks[r].staged = NULL;
         }
@@ -452,7 +466,7 @@ static embed_status run_first(void *user, emb_device_set *set) {
     emb_device_experts *x = user;
     emb_device_set *sets[EMB_MAX_RANKS] = {set};
     const int32_t round = x->round;
-    EMB_TRY(layers(x, sets));
+    EMB_TRY(layers(x, sets, count_layers(x)));
     EMB_TRY(end_round(x));
     EMB_TRY(emb_device_experts_wait(x, 0, round));
 fail:

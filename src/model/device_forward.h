@@ -205,6 +205,9 @@ embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_se
 embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *set, int32_t layer);
 embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,
                                     int32_t moe);
+/* Where one token of each text is pooled (emb_device_plan_one_token): the last layer, of which only
+ * that is computed, and the vectors; `moe`: layers of experts before it. */
+embed_status emb_device_layers_end(emb_device_forward *f, const emb_device_set *set, int32_t moe);
 /* The ends of _feed in a layer of experts: the choices of all tokens; and from the experts' outputs
  * at o [], of which those of a token are at its slots [top_k], to the hidden states. */
 embed_status emb_device_layers_route(emb_device_forward *f, const emb_device_set *set, int32_t moe);

@@ -487,6 +487,16 @@ fail:
     return st;
 }
 
+embed_status emb_device_layers_end(emb_device_forward *f, const emb_device_set *set, int32_t moe) {
+    embed_status st = EMBED_OK;
+    const int32_t last = f->model->config.encoder.layers - 1;
+    EMB_TRY(last_layer(f, set, &f->weights->layers[last], moe));
+    EMB_TRY(pool(f, set, EMB_AT_LAST));
+    EMB_TRY(modules(f, set));
+fail:
+    return st;
+}
+
 embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set *set) {
     embed_status st = EMBED_OK;
     const int32_t last = f->model->config.encoder.layers - 1;
@@ -496,9 +506,7 @@ embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set
         return emb_device_layers_pool(f, set);
     }
     EMB_TRY(layers(f, set, last, &moe));
-    EMB_TRY(last_layer(f, set, &f->weights->layers[last], moe));
-    EMB_TRY(pool(f, set, EMB_AT_LAST));
-    EMB_TRY(modules(f, set));
+    EMB_TRY(emb_device_layers_end(f, set, moe));
 fail:
     return st;
 }

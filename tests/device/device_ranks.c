@@ -162,7 +162,7 @@ void every_call_fails(int32_t placement, int32_t ranks) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         long n = 1, step = cases[i].call == EMB_FAKE_ANY || cases[i].call == EMB_FAKE_EXECUTION;
         while (fails_at(&w, placement, ranks, cases[i].call, cases[i].code, n, want))
-            n += 1 + step * (n / 20); /* each of the first, then here and there */
+            n += 1 + step * (n / 12); /* each of the first, then here and there */
         assert_true(n > 2);
         assert_int_equal(w.memory.live, before);
     }
@@ -174,7 +174,7 @@ void every_allocation_fails(int32_t placement, int32_t ranks) {
     world w;
     open_world(&w, small_moe_spec(), 6);
     one_device(&w, NULL, EMBED_F32, EMBED_F32, got);
-    for (long n = 1, failed = 1; failed; n += 1 + n / 40) {
+    for (long n = 1, failed = 1; failed; n += 1 + n / 16) {
         embed_context *ctx = NULL;
         const long before = w.memory.live;
         make_fakes(&w, (uint64_t)n, ranks);
