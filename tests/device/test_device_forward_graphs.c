@@ -427,7 +427,7 @@ static void planned(void **state) {
     make_fake(&w, 2, 0);
     const emb_places places = {.place = {.backend = emb_fake_backend(w.fake), .dtype = EMBED_F32}};
     TEST_OK(emb_context_plan(&plan, w.model, 1, BATCH, &places.place));
-    TEST_OK(emb_context_plan_bytes(&plan, w.model, NULL, &host));
+    TEST_OK(emb_context_plan_bytes(&plan, w.model, NULL, NULL, &host));
     TEST_OK(emb_device_group_plan_bytes(w.model, &places, BATCH, &device));
     TEST_OK(emb_context_create_on(&ctx, w.model, NULL, 1, BATCH, &places));
     for (int i = 0; i < 4; i++) {
