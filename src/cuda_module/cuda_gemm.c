@@ -1,13 +1,19 @@
 /* Dense products through cuBLASLt. Row-major y[m,n] = x[m,k] w[n,k]^T is column-major D[n,m] =
  * op(A) B with A = w, transposed, leading dimension k, and B = x, leading dimension k; a bias goes
- * along the rows of D, that is along n, as wanted. The algorithm is asked for once, at planning. */
+ * along the rows of D, that is along n, as wanted. It must have the type of D (cublasLt.h,
+ * CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE).
+ *
+ * The algorithm is asked for once, at planning, among those that sum each element in one sequence:
+ * no split of k, whose parts could be summed otherwise in another place of the matrix. */
 #include <cublasLt.h>
 
 #include "cuda_module/cuda_libraries.h"
 
 #include <stdio.h>
-
 #include <string.h>
+
+/* What a bias may be aligned to at most; the heuristic looks at the value of the pointer only. */
+#define SOME_BIAS ((uintptr_t)1 << 20)
 
 struct emb_be_gemm {
     emb_be_device *device;
@@ -49,6 +55,7 @@ static int describe_operation(emb_be_gemm *g, emb_device_error *err) {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType_t in = type_of(s->dtype), out = type_of(s->y_dtype);
     const uint64_t m = (uint64_t)s->m, n = (uint64_t)s->n, k = (uint64_t)s->k;
+    const void *bias = (const void *)SOME_BIAS;
     int code = BLAS(g, cublasLtMatmulDescCreate(&g->operation, compute, CUDA_R_32F), err);
     if (code == EMB_DEVICE_OK)
         code = BLAS(g,
@@ -65,6 +72,11 @@ static int describe_operation(emb_be_gemm *g, emb_device_error *err) {
                     cublasLtMatmulDescSetAttribute(
                         g->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out),
                     err);
+    if (code == EMB_DEVICE_OK && s->bias)
+        code = BLAS(g,
+                    cublasLtMatmulDescSetAttribute(g->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                   &bias, sizeof bias),
+                    err);
     if (code == EMB_DEVICE_OK)
         code = BLAS(g, cublasLtMatrixLayoutCreate(&g->a, in, k, n, s->k), err);
     if (code == EMB_DEVICE_OK)
@@ -77,6 +89,7 @@ static int describe_operation(emb_be_gemm *g, emb_device_error *err) {
 static int choose_algorithm(emb_be_gemm *g, emb_device_error *err) {
     cublasLtMatmulPreference_t preference = NULL;
     const uint64_t most = g->spec.workspace_bytes;
+    const uint32_t one_sequence = CUBLASLT_REDUCTION_SCHEME_NONE;
     int results = 0;
     int code = BLAS(g, cublasLtMatmulPreferenceCreate(&preference), err);
     if (code != EMB_DEVICE_OK)
@@ -87,9 +100,18 @@ static int choose_algorithm(emb_be_gemm *g, emb_device_error *err) {
                 err);
     if (code == EMB_DEVICE_OK)
         code = BLAS(g,
+                    cublasLtMatmulPreferenceSetAttribute(preference,
+                                                         CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                         &one_sequence, sizeof one_sequence),
+                    err);
+    if (code == EMB_DEVICE_OK)
+        code = BLAS(g,
                     cublasLtMatmulAlgoGetHeuristic(g->device->blas, g->operation, g->a, g->b, g->d,
                                                    g->d, preference, 1, &g->found, &results),
                     err);
+    if (code == EMB_DEVICE_OK && results > 0)
+        code =
+            blas_code(g->blas, g->found.state, "cublasLtMatmulAlgoGetHeuristic: its result", err);
     if (code == EMB_DEVICE_OK && results < 1)
         code = emb_cuda_error(err, EMB_DEVICE_UNAVAILABLE,
                               "cublasLt knows no algorithm for %lld x %lld x %lld",
