@@ -367,9 +367,10 @@ typedef struct embed_context_params {
  * architectures and versions of this library. Where cuBLASLt runs products they are the same in all
  * batches of one bucket (sizes that round up to the same number of tokens, a quarter apart up to
  * 4096 and then at most a sixteenth), for all contexts of the model and all devices of one kind;
- * between buckets, or when EMBED_PRODUCTS_AUTO measures anew for a model that was opened again,
- * they may differ within that bound. embed_context_get_choice tells what was decided. Errors
- * _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
+ * between buckets, or if EMBED_PRODUCTS_AUTO measures anew for a model that is opened again, they
+ * may differ within that bound. embed_context_get_choice tells what was decided.
+ *
+ * Errors  _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
                                             const embed_context_params *params);
 EMBED_API void embed_context_free(embed_context *ctx); /* NULL is a no-op */

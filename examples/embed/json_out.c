@@ -38,6 +38,10 @@ void json_out_text(json_doc *doc, json_value *object, const char *name, const ch
     check(doc, yyjson_mut_obj_add_str(doc, object, name, value));
 }
 
+void json_out_copy(json_doc *doc, json_value *object, const char *name, const char *value) {
+    check(doc, yyjson_mut_obj_add_strcpy(doc, object, name, value));
+}
+
 static json_value *add(json_doc *doc, json_value *parent, const char *name, json_value *value) {
     check(doc, yyjson_mut_is_arr(parent)
                    ? yyjson_mut_arr_append(parent, value)

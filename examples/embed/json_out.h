@@ -19,6 +19,8 @@ void json_out_int(json_doc *doc, json_value *object, const char *name, int64_t v
 void json_out_real(json_doc *doc, json_value *object, const char *name, double value);
 void json_out_bool(json_doc *doc, json_value *object, const char *name, int value);
 void json_out_text(json_doc *doc, json_value *object, const char *name, const char *value);
+/* The same of a value that does not live so long. */
+void json_out_copy(json_doc *doc, json_value *object, const char *name, const char *value);
 void json_out_uints(json_doc *doc, json_value *object, const char *name, const uint64_t *values,
                     size_t n);
 /* An empty object or array under `name`, to be filled. In an array `name` is not used. */

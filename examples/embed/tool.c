@@ -15,6 +15,11 @@ const option_choice tool_roles[] = {{"query", EMBED_ROLE_QUERY},
 const option_choice tool_device_types[] = {
     {"f32", EMBED_F32}, {"f16", EMBED_F16}, {"bf16", EMBED_BF16}, {NULL, 0}};
 
+const option_choice tool_products[] = {{"auto", EMBED_PRODUCTS_AUTO},
+                                       {"own", EMBED_PRODUCTS_OWN},
+                                       {"library", EMBED_PRODUCTS_LIBRARY},
+                                       {NULL, 0}};
+
 const option_choice tool_placements[] = {
     {"replicated", EMBED_PLACE_REPLICATED}, {"experts", EMBED_PLACE_EXPERTS}, {NULL, 0}};
 
@@ -85,6 +90,7 @@ int tool_device(const char *who, device_options *o, embed_context_params *params
                                           {NULL, 0}};
     params->device_dtype = o->dtype;
     params->placement = o->placement;
+    params->device_products = o->products;
     params->device_flags = o->tf32 ? EMBED_TF32 : 0;
     if (!o->device)
         return EXIT_OK;

@@ -42,7 +42,8 @@ int tool_flush_stdout(const char *who);
 /* The values of --role. */
 extern const option_choice tool_roles[];
 
-/* --device, --device-dtype, --tf32 and --placement, of every command that encodes. Starts zeroed.
+/* --device, --device-dtype, --device-products, --tf32 and --placement, of every command that
+ * encodes. Starts zeroed.
  */
 enum { TOOL_MAX_DEVICES = 64 };
 typedef struct device_options {
@@ -50,9 +51,10 @@ typedef struct device_options {
     int32_t dtype;      /* embed_dtype; 0: not given */
     int32_t placement;  /* embed_placement */
     int32_t tf32;       /* 1: --tf32 */
+    int32_t products;   /* embed_device_products */
     int32_t indices[TOOL_MAX_DEVICES];
 } device_options;
-extern const option_choice tool_device_types[], tool_placements[];
+extern const option_choice tool_device_types[], tool_placements[], tool_products[];
 /* Into params, which point into *o; EXIT_USAGE after a message if it is no device. */
 int tool_device(const char *who, device_options *o, embed_context_params *params);
 
@@ -75,6 +77,18 @@ int tool_device(const char *who, device_options *o, embed_context_params *params
          "numbers on the device: f32, f16 or bf16 (f32)",                                          \
          &(o).dtype,                                                                               \
          tool_device_types,                                                                        \
+         OPTION_CHOICE,                                                                            \
+         0,                                                                                        \
+         0,                                                                                        \
+         0},                                                                                       \
+        {"run",                                                                                    \
+         "device-products",                                                                        \
+         "HOW",                                                                                    \
+         "who multiplies there: own (the same bits in any batch),\n"                               \
+         "library (cuBLASLt), auto (with f16, bf16 or tf32 the faster\n"                           \
+         "of them, by a measurement; with f32 own) (auto)",                                        \
+         &(o).products,                                                                            \
+         tool_products,                                                                            \
          OPTION_CHOICE,                                                                            \
          0,                                                                                        \
          0,                                                                                        \
