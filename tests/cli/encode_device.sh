@@ -53,16 +53,16 @@ model=$checkpoints/nomic-moe
 run 0 "$embed" encode -m "$model" --device emulated --batch-tokens 32 -i texts.txt -o v.npy
 run 0 "$embed" search -m "$model" --device emulated --corpus texts.txt 'number 3'
 # What runs the products is told: cuBLASLt is emulated by the definition, and has no clock.
-model=$checkpoints/bert
 for how in library auto own; do
-    run 0 "$embed" bench -m "$model" --device emulated --device-dtype bf16 --device-products $how \
-        --texts 2 --tokens 8 --reps 1 --json
+    run 0 "$embed" bench -m "$checkpoints/bert" --device emulated --device-dtype bf16 \
+        --device-products $how --texts 2 --tokens 8 --reps 1 --json
     tr -d ' \n' <out >$how.json
 done
 grep -q '"name":"qkv".*"runs":"library"' library.json || failed "$(cat library.json)"
 grep -q '"runs":"own","reason":"thedevicehasnoclock' auto.json || failed "$(cat auto.json)"
 grep -q '"products":\[{"runs":"own","reason":""}\]' own.json || failed "$(cat own.json)"
-run 0 "$embed" bench -m "$model" --device emulated --device-products library --texts 2 --tokens 8 --reps 1
+run 0 "$embed" bench -m "$checkpoints/bert" --device emulated --device-products library \
+    --texts 2 --tokens 8 --reps 1
 said out "own us  library us"
 awk 'BEGIN { for (i = 0; i < 40; i++) printf "{\"ids\":[%d,%d],\"count\":%d}\n", 20 + i, 21, 40 - i }' >list
 for device in cpu emulated; do
