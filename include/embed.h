@@ -1119,7 +1119,9 @@ typedef struct embed_expert_stats {
 } embed_expert_stats;
 
 /* Statistics of MoE layer i, 0 .. info.moe_layers - 1, over the whole last encode call; the arrays
- * live until the context's next call. */
+ * live until the context's next call. From a device they are brought by the first such call, and
+ * there are none of an encode call that failed.
+ * Errors  _ARG: also while the context is in use; _DEVICE */
 EMBED_API embed_status embed_get_expert_stats(const embed_context *ctx, int32_t i,
                                               embed_expert_stats *stats);
 
@@ -1162,7 +1164,8 @@ typedef struct embed_async_params {
  * arguments, queues and returns. Calls of a context run one after the other, in the order they were
  * made, on a thread of the context that the first of them starts; until the last has ended, the
  * context is in use for all other calls (EMBED_ERR_ARG). A table that is attached meanwhile is that
- * of the next call. Several at once run in contexts of their own.
+ * of the next call. Several at once run in contexts of their own: two that take turns keep a device
+ * busy while texts are tokenised.
  *   texts, out    and everything else that is pointed to, but the params structs themselves, is
  *                 borrowed until the call has ended: the texts' bytes, prefix, ranges, reports
  *   cap           in elements, as for embed_encode

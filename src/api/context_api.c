@@ -1,6 +1,7 @@
 #include "api/params.h"
 #include "api/place.h"
 #include "model/context.h"
+#include "model/encode.h"
 #include "model/device_group.h"
 #include "model/ngram_binding.h"
 
@@ -126,10 +127,18 @@ embed_status embed_get_expert_stats(const embed_context *ctx, int32_t i,
     if (ctx == NULL || stats == NULL)
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", ctx == NULL ? "ctx" : "stats");
     const emb_encoder_config *c = &ctx->model->config.encoder;
+    embed_status st;
     if (i < 0 || i >= ctx->model->moe_layers)
         return emb_fail(EMBED_ERR_ARG,
                         "i: expected a number below %d, the MoE layers of %s, found %d",
                         ctx->model->moe_layers, ctx->model->name, i);
+    embed_context *own = (embed_context *)ctx; /* what it brings here is all that changes */
+    if (atomic_flag_test_and_set(&own->busy))
+        return emb_fail(EMBED_ERR_ARG, "ctx: in use by another call; use one context per thread");
+    st = emb_encode_counts(own);
+    atomic_flag_clear(&own->busy);
+    if (st != EMBED_OK)
+        return st;
     const size_t first = (size_t)i * (size_t)c->experts;
     const uint64_t *tokens = ctx->forward.counts.tokens + first;
     embed_expert_stats ours = {.experts = c->experts,

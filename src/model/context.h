@@ -86,6 +86,8 @@ struct embed_context {
     emb_ngram_stats table_stats; /* of the last call */
     emb_background background;
     emb_device_rows_spec rows; /* where rows of tables go; backend NULL: they stay on the host */
+    int32_t counts_due;        /* 1: the last call's statistics have not been brought here yet */
+    int32_t reserved;
 };
 
 /* table: retained; NULL for none. It has been checked against the model. place NULL: the CPU. A

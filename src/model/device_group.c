@@ -18,13 +18,14 @@ fail:
     return st;
 }
 
-static embed_status group_end(embed_context *ctx) {
+static embed_status group_counts(embed_context *ctx) {
     embed_status st = EMBED_OK;
     const emb_device_group *g = ctx->group;
     emb_expert_counts *c = &ctx->forward.counts;
     const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
     if (n == 0)
         return EMBED_OK;
+    EMB_TRY(emb_runner_cpu.begin(ctx, NULL)); /* from zero, if it failed half-way before */
     for (int32_t r = 0; r < g->n; r++) {
         EMB_TRY(emb_device_forward_counts(g->forwards[r], g->tokens, g->gate_sum));
         for (size_t i = 0; i < n; i++) {
@@ -116,7 +117,7 @@ static void group_drop(embed_context *ctx) {
 
 static const emb_runner replicated = {
     .begin = group_begin,
-    .end = group_end,
+    .counts = group_counts,
     .reserve = group_reserve,
     .submit = group_submit,
     .collect = group_collect,
@@ -178,7 +179,7 @@ static embed_status experts_states(embed_context *ctx, const emb_slot *slot, con
 
 static const emb_runner spread = {
     .begin = group_begin,
-    .end = group_end,
+    .counts = group_counts,
     .reserve = experts_reserve,
     .submit = experts_submit,
     .collect = experts_collect,

@@ -72,16 +72,25 @@ fail:
     return st;
 }
 
-/* Ends a call. After a failure the counts are what is known of the batches before it. */
+/* Ends a call. Statistics stay where they are until somebody asks; after a failure on a device
+ * there are none. */
 static embed_status end_call(embed_context *ctx, embed_status st) {
-    emb_expert_counts *c = &ctx->forward.counts;
-    const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
-    if (st == EMBED_OK)
-        st = ctx->runner->end(ctx);
+    ctx->counts_due = st == EMBED_OK;
     if (st != EMBED_OK)
         ctx->runner->drop(ctx);
+    return st;
+}
+
+embed_status emb_encode_counts(embed_context *ctx) {
+    embed_status st = EMBED_OK;
+    emb_expert_counts *c = &ctx->forward.counts;
+    const size_t n = (size_t)ctx->model->moe_layers * (size_t)ctx->model->config.encoder.experts;
+    if (ctx->counts_due)
+        EMB_TRY(ctx->runner->counts(ctx));
+    ctx->counts_due = 0;
     for (size_t i = 0; c->tokens != NULL && i < n; i++)
         c->mean_gate[i] = c->tokens[i] > 0 ? c->gate_sum[i] / (double)c->tokens[i] : 0;
+fail:
     return st;
 }
 

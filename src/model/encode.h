@@ -28,6 +28,8 @@ typedef struct emb_job {
 } emb_job;
 
 embed_status emb_encode_run(embed_context *ctx, const emb_job *job);
+/* Statistics of the last call into ctx->forward.counts: from a device one copy, the first time. */
+embed_status emb_encode_counts(embed_context *ctx);
 
 /* job->texts[0] as a batch of one, and its way through the encoder: the two halves of per-token
  * output, between which the caller learns the number of tokens and may leave it at that. *batch

@@ -21,7 +21,7 @@ static embed_status cpu_begin(embed_context *ctx, const emb_job *job) {
     return EMBED_OK;
 }
 
-static embed_status cpu_end(embed_context *ctx) {
+static embed_status cpu_counts(embed_context *ctx) {
     (void)ctx; /* counted as batches run */
     return EMBED_OK;
 }
@@ -57,7 +57,7 @@ static void cpu_drop(embed_context *ctx) {
 const emb_runner emb_runner_cpu = {
     .depth = 1,
     .begin = cpu_begin,
-    .end = cpu_end,
+    .counts = cpu_counts,
     .reserve = emb_context_reserve,
     .submit = cpu_submit,
     .collect = cpu_collect,
@@ -79,7 +79,7 @@ static embed_status device_begin(embed_context *ctx, const emb_job *job) {
     return emb_device_forward_begin(ctx->device, &output);
 }
 
-static embed_status device_end(embed_context *ctx) {
+static embed_status device_counts(embed_context *ctx) {
     return emb_device_forward_counts(ctx->device, ctx->forward.counts.tokens,
                                      ctx->forward.counts.gate_sum);
 }
@@ -116,7 +116,7 @@ static void device_drop(embed_context *ctx) {
 const emb_runner emb_runner_device = {
     .depth = EMB_DEVICE_SETS,
     .begin = device_begin,
-    .end = device_end,
+    .counts = device_counts,
     .reserve = device_reserve,
     .submit = device_submit,
     .collect = device_collect,

@@ -12,10 +12,11 @@ struct emb_job;
 typedef struct emb_runner {
     int32_t depth; /* batches that may be under way */
     int32_t reserved;
-    /* Around each call: statistics of the experts start at zero, and are read; what becomes of
-     * vectors. job NULL: a call for states. */
+    /* A call starts: statistics of the experts at zero; what becomes of vectors. job NULL: a call
+     * for states. */
     embed_status (*begin)(embed_context *ctx, const struct emb_job *job);
-    embed_status (*end)(embed_context *ctx);
+    /* Read the statistics of the last call; nothing is under way. */
+    embed_status (*counts)(embed_context *ctx);
     /* Room for a batch of `tokens`; nothing is under way. */
     embed_status (*reserve)(embed_context *ctx, int64_t tokens);
     /* The slot must stay as it is until the batch is collected if depth is 1. */

@@ -186,6 +186,7 @@ static void waiting_and_busy_contexts(void **state) {
     struct gate gate;
     embed_encode_params p = EMBED_ENCODE_PARAMS_INIT;
     int32_t done = 7;
+    size_t n;
     embed_context *ctx = test_context(model, 1, 64);
     gate_init(&gate);
     p.progress = stand_still;
@@ -198,6 +199,8 @@ static void waiting_and_busy_contexts(void **state) {
     TEST_OK(embed_pending_wait(pending, 5, &done));
     assert_int_equal(done, 0);
     test_fails(embed_encode(ctx, texts, 1, NULL, got, DIM), EMBED_ERR_ARG, "in use");
+    test_fails(embed_encode_tokens(ctx, texts[0], NULL, NULL, 0, NULL, &n), EMBED_ERR_ARG,
+               "in use");
     gate_set(&gate, &gate.open);
     TEST_OK(embed_pending_wait(pending, INT64_MAX, &done));
     assert_int_equal(done, 1);

@@ -46,9 +46,44 @@ static void types_have_the_bits_of_the_host(void **state) {
     close_world(&w);
 }
 
+/* The experts' statistics stay on the device until somebody asks, and one who was refused may ask
+ * again. */
+static void statistics_come_when_asked_for(void **state) {
+    (void)state;
+    world w;
+    embed_context *ctx, *cpu;
+    float out[TEXTS * MAX_DIM];
+    embed_expert_stats got = {.struct_size = sizeof got}, want = {.struct_size = sizeof want};
+    tiny_spec spec = tiny_spec_moe();
+    spec.layers = 2;
+    open_world(&w, spec, 8);
+    make_fake(&w, 1, 0);
+    cpu = test_context(w.model, 1, BATCH);
+    TEST_OK(encode(cpu, &w, TEXTS, out));
+    TEST_OK(embed_get_expert_stats(cpu, 0, &want));
+    TEST_OK(on_device(&w, NULL, EMBED_F32, &ctx));
+    TEST_OK(encode(ctx, &w, TEXTS, out));
+    const long copies = emb_fake_calls(w.fake, EMB_FAKE_COPY);
+    emb_fake_fail(w.fake, EMB_FAKE_COPY, 1, EMB_DEVICE_FAILED);
+    test_fails(embed_get_expert_stats(ctx, 0, &got), EMBED_ERR_DEVICE, "injected");
+    for (int i = 0; i < 2; i++) {
+        TEST_OK(embed_get_expert_stats(ctx, 0, &got));
+        assert_memory_equal(got.expert_tokens, want.expert_tokens,
+                            (size_t)want.experts * sizeof *want.expert_tokens);
+        assert_true(fabs((double)got.mean_gate - (double)want.mean_gate) < 1e-5);
+    }
+    assert_int_equal(emb_fake_calls(w.fake, EMB_FAKE_COPY) - copies, 2); /* one failed */
+    embed_context_free(cpu);
+    embed_context_free(ctx);
+    assert_string_equal(emb_fake_fault(w.fake), "");
+    drop_fake(&w);
+    close_world(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_have_the_bits_of_the_host),
+        cmocka_unit_test(statistics_come_when_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
