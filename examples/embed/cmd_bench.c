@@ -299,7 +299,8 @@ int cmd_bench(int argc, char **argv) {
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = o.threads;
     params.batch_tokens = o.batch_tokens;
-    if (tool_device(argv[0], &o.device, &params) != EXIT_OK)
+    if (tool_device(argv[0], &o.device, &params) != EXIT_OK ||
+        table_use_place(argv[0], &o.table, &params) != EXIT_OK)
         return EXIT_USAGE;
     embed_model *model;
     bench_case b = {.texts = (size_t)o.texts, .tokens = (size_t)o.tokens, .reps = o.reps};

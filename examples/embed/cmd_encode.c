@@ -266,7 +266,8 @@ int cmd_encode(int argc, char **argv) {
     embed_context_params params = EMBED_CONTEXT_PARAMS_INIT;
     params.threads = options.threads;
     params.batch_tokens = options.batch_tokens;
-    if (tool_device(argv[0], &options.device, &params) != EXIT_OK)
+    if (tool_device(argv[0], &options.device, &params) != EXIT_OK ||
+        table_use_place(argv[0], &options.table, &params) != EXIT_OK)
         return EXIT_USAGE;
     encode_run run = {.who = argv[0], .options = &options};
     set_params(&run);

@@ -9,6 +9,10 @@ const option_choice table_ios[] = {{"willneed", EMBED_TABLE_IO_WILLNEED},
                                    {"uring", EMBED_TABLE_IO_URING},
                                    {"pread", EMBED_TABLE_IO_PREAD},
                                    {NULL, 0}};
+const option_choice table_places[] = {
+    {"auto", EMBED_TABLE_PLACE_AUTO},         {"copy", EMBED_TABLE_PLACE_COPY},
+    {"map", EMBED_TABLE_PLACE_MAP},           {"cache", EMBED_TABLE_PLACE_CACHE},
+    {"resident", EMBED_TABLE_PLACE_RESIDENT}, {NULL, 0}};
 
 void table_options_fill(const table_options *o, embed_table_params *params) {
     *params = (embed_table_params){.struct_size = sizeof *params};

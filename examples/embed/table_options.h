@@ -9,12 +9,14 @@ typedef struct table_options {
     int32_t mode, io; /* embed_table_mode, embed_table_io */
     int32_t allow_mismatch, allow_unsafe;
     uint64_t cache, pin;
+    int32_t place;         /* embed_table_place */
+    uint64_t device_cache; /* 0: chosen */
 } table_options;
 #define TABLE_OPTIONS_CACHE ((uint64_t)64 << 20)
 #define TABLE_OPTIONS_INIT                                                                         \
     { .cache = TABLE_OPTIONS_CACHE }
 
-extern const option_choice table_modes[], table_ios[];
+extern const option_choice table_modes[], table_ios[], table_places[];
 
 #define OPTION_TABLE(o)                                                                            \
     {                                                                                              \
@@ -50,6 +52,19 @@ extern const option_choice table_modes[], table_ios[];
     {                                                                                              \
         "table", "pin", "SIZE", "lock so much of the hottest rows in memory (0)", &(o).pin, NULL,  \
             OPTION_SIZE, 0, 0, 0                                                                   \
+    }
+#define OPTION_TABLE_PLACE(o)                                                                      \
+    {                                                                                              \
+        "table", "table-place", "HOW",                                                             \
+            "rows on a device: copy: with each batch; map: read from\n"                            \
+            "the mapped file; cache: those used lately stay there;\n"                              \
+            "resident: all stay there; auto: by size and speed (auto)",                            \
+            &(o).place, table_places, OPTION_CHOICE, 0, 0, 0                                       \
+    }
+#define OPTION_DEVICE_CACHE(o)                                                                     \
+    {                                                                                              \
+        "table", "device-cache", "SIZE", "device memory for rows (a share of what is free)",       \
+            &(o).device_cache, NULL, OPTION_SIZE, 0, 0, 0                                          \
     }
 #define OPTION_ALLOW_MISMATCH(o)                                                                   \
     {                                                                                              \

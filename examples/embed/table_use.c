@@ -4,9 +4,18 @@
 
 int table_use_check(const char *who, const table_options *o) {
     if (!o->path && (o->key || o->mode || o->io || o->allow_mismatch || o->allow_unsafe || o->pin ||
-                     o->cache != TABLE_OPTIONS_CACHE))
-        return tool_usage(who, "--key, --table-mode, --table-io, --cache, --pin, --allow-mismatch "
-                               "and --allow-unsafe need --table DIR");
+                     o->cache != TABLE_OPTIONS_CACHE || o->place || o->device_cache))
+        return tool_usage(who, "--key, --table-mode, --table-io, --cache, --pin, --table-place, "
+                               "--device-cache, --allow-mismatch and --allow-unsafe need --table "
+                               "DIR");
+    return EXIT_OK;
+}
+
+int table_use_place(const char *who, const table_options *o, embed_context_params *params) {
+    if ((o->place || o->device_cache) && (!params->device || params->device == EMBED_DEVICE_CPU))
+        return tool_usage(who, "--table-place and --device-cache need --device with a device");
+    params->table_place = o->place;
+    params->device_cache_bytes = o->device_cache;
     return EXIT_OK;
 }
 
@@ -47,5 +56,11 @@ int table_use_print(const char *who, embed_table *table, FILE *file) {
     json_out_real(doc, root, "fetch_seconds", s.fetch_seconds);
     json_out_real(doc, root, "wait_seconds", s.wait_seconds);
     json_out_real(doc, root, "resident_share", s.resident_share);
+    for (const option_choice *c = table_places; c->name && s.place; c++)
+        if (c->value == s.place)
+            json_out_text(doc, root, "place", c->name);
+    json_out_uint(doc, root, "device_bytes", s.device_bytes);
+    json_out_uint(doc, root, "device_hits", s.device_hits);
+    json_out_real(doc, root, "device_wait_seconds", s.device_wait_seconds);
     return json_out_print(doc, who, file);
 }

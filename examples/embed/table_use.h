@@ -9,11 +9,14 @@
 
 #define OPTIONS_USE_TABLE(o)                                                                       \
     OPTION_TABLE(o), OPTION_KEY(o), OPTION_TABLE_MODE(o), OPTION_TABLE_IO(o),                      \
-        OPTION_TABLE_CACHE(o), OPTION_TABLE_PIN(o), OPTION_ALLOW_MISMATCH(o),                      \
-        OPTION_ALLOW_UNSAFE(o)
+        OPTION_TABLE_CACHE(o), OPTION_TABLE_PIN(o), OPTION_TABLE_PLACE(o), OPTION_DEVICE_CACHE(o), \
+        OPTION_ALLOW_MISMATCH(o), OPTION_ALLOW_UNSAFE(o)
 
 /* Options of a table without --table: EXIT_USAGE after a message. */
 int table_use_check(const char *who, const table_options *o);
+/* Where its rows go on the device of params, into params; EXIT_USAGE after a message without one.
+ */
+int table_use_place(const char *who, const table_options *o, embed_context_params *params);
 /* Open the table and encode with it from now on; *table is NULL, and nothing is done, without
  * --table. An exit code after a message. The caller frees the table. */
 int table_use_attach(const char *who, const table_options *o, embed_model *model,

@@ -71,7 +71,35 @@ for device in cpu emulated; do
 done
 [ "$(wc -l <cpu.txt)" -ge 400 ] || failed "expected numbers in cpu.npy"
 paste cpu.txt emulated.txt | awk '($1 - $2) ^ 2 > 1e-8 { exit 1 }' || failed "the rows differ"
+# Rows of a table: each of their ways to the device makes the same bytes, and says what it did.
+run 0 "$embed" ngram rows -m "$model" --derive mean --fgrams list -o rows.npy
+run 0 "$embed" ngram build -m "$model" --fgrams list --rows rows.npy --dtype int8 -o table
+awk 'BEGIN { for (i = 0; i < 9; i++) { printf "["; for (j = 0; j < 12; j++) printf "%d,21,", 20 + (5 * i + j) % 40; print "30]" } }' >ids
+run 0 "$embed" encode -m "$model" --ids -i ids --table table -o cpu_table.npy
+for place in copy map cache resident auto; do
+    run 0 "$embed" encode -m "$model" --ids -i ids --table table --device emulated --batch-tokens 64 \
+        --table-place $place --stats -o $place.npy
+    tr -d ' \n' <out >stats
+    case $place in
+    auto) said stats '"place":"resident"' ;;
+    *) said stats "\"place\":\"$place\"" ;;
+    esac
+    grep -q '"matched":0,' stats && failed "nothing matched"
+    for key in device_bytes device_hits device_wait_seconds; do said stats "\"$key\":"; done
+    same $place.npy copy.npy
+done
+for name in cpu_table copy; do od -An -v -w4 -tf4 -j128 $name.npy >$name.txt; done
+paste cpu_table.txt copy.txt | awk '($1 - $2) ^ 2 > 4e-10 { exit 1 }' || failed "the vectors differ"
+run 0 "$embed" encode -m "$model" --ids -i ids --table table --device emulated --table-place cache \
+    --device-cache 4KiB --batch-tokens 32 -o w.npy
+same w.npy copy.npy
+fails "expected plain rows in a mapping, found rows that are read, not mapped" "$embed" encode \
+    -m "$model" --ids -i ids --table table --table-mode read --device emulated --table-place map -o w.npy
+wrong "--table-place and --device-cache need --device" \
+    "$embed" encode -m "$model" --ids -i ids --table table --table-place copy -o w.npy
+wrong "need --table DIR" "$embed" encode -m "$model" -i ids --device emulated --table-place copy -o w.npy
 # Several devices: the bytes of one, whichever way the model lies on them.
+model=$checkpoints/nomic-moe
 for device in "emulated:3,1" "emulated:all" "emulated:0,1,2 --placement experts"; do
     # shellcheck disable=SC2086
     run 0 "$embed" encode -m "$model" --device $device --batch-tokens 32 -i texts.txt -o several.npy
