@@ -11,6 +11,7 @@
 #include "kernels/gemm/gemm_cuda.h"
 #include "kernels/layernorm/layernorm_cuda.h"
 #include "kernels/moe_combine/moe_combine_cuda.h"
+#include "kernels/moe_exchange/moe_exchange_cuda.h"
 #include "kernels/pool/pool_cuda.h"
 #include "kernels/quantize/quantize_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
@@ -92,7 +93,10 @@ REMOTE(gemm)
 REMOTE(gemm_mma)
 REMOTE(gemm_sm90)
 REMOTE(layernorm)
+REMOTE(moe_collect)
 REMOTE(moe_combine)
+REMOTE(moe_dispatch)
+REMOTE(moe_return)
 REMOTE(pool)
 REMOTE(quantize)
 REMOTE(router_topk)
