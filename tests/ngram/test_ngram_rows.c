@@ -388,6 +388,21 @@ static void wrong_arguments(void **state) {
     p.job.memory = 0;
     p.job.reserved[1] = 1;
     test_fails(embed_ngram_rows(main_model, fgram, list, out, &p), EMBED_ERR_ABI, "reserved");
+    p.job.reserved[1] = 0;
+    p.device = 99;
+    test_fails(embed_ngram_rows(main_model, fgram, list, out, &p), EMBED_ERR_ARG,
+               "embed_rows_params");
+    p.device = EMBED_DEVICE_AUTO;
+    p.device_dtype = EMBED_I8;
+    test_fails(embed_ngram_rows(main_model, fgram, list, out, &p), EMBED_ERR_ARG, "device_dtype");
+    p.device_dtype = 0;
+    p.reserved2 = 1;
+    test_fails(embed_ngram_rows(main_model, fgram, list, out, &p), EMBED_ERR_ABI, "reserved");
+    p.reserved2 = 0;
+    p.struct_size = offsetof(embed_rows_params, device); /* of callers that know no devices */
+    p.device = 99;
+    TEST_OK(embed_ngram_rows(main_model, fgram, list, out, &p));
+    assert_int_equal(unlink(out), 0);
     test_fails(embed_ngram_rows(main_model, fgram, list, at("no/dir/w.npy"), NULL), EMBED_ERR_IO,
                "no/dir/w.npy.partial");
     test_write(dir, "beyond", "{\"ids\":[60,61]}\n{\"ids\":[60,256]}\n", -1);
