@@ -215,7 +215,7 @@ static void jobs(void **state) {
     left = 1;
     assert_int_equal(emb_fgram_job_run(&env, &job), EMBED_ERR_CANCELLED);
     left = 100;
-    job.place = (emb_place){NULL, 0, EMBED_F32, 0};
+    job.place = (emb_place){.dtype = EMBED_F32};
     assert_int_equal(emb_fgram_job_run(&env, &job), EMBED_ERR_MISMATCH);
     job.place = place;
     TEST_OK(emb_fgram_job_run(&env, &job));
