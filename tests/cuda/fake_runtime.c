@@ -81,8 +81,9 @@ static CUresult pop(CUcontext *context) {
 static char primary; /* the device's primary context */
 
 static CUresult stream_context(CUstream stream, CUcontext *context) {
+    static char other;
     (void)stream;
-    *context = (CUcontext)(void *)&primary;
+    *context = (CUcontext)(void *)(fake_cuda.foreign ? &other : &primary);
     return (CUresult)step();
 }
 
@@ -253,7 +254,9 @@ cudaError_t cudaHostGetDevicePointer(void **out, void *p, unsigned flags) {
 
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p) {
     memset(a, 0, sizeof *a);
-    a->type = cudaMemoryTypeDevice;
+    a->type = fake_cuda.memory_type != 0 ? (enum cudaMemoryType)fake_cuda.memory_type
+                                         : cudaMemoryTypeDevice;
+    a->device = fake_cuda.memory_device;
     a->devicePointer = (void *)(uintptr_t)p;
     return step();
 }
@@ -374,7 +377,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph) {
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t s, enum cudaStreamCaptureStatus *status) {
     (void)s;
-    *status = fake_cuda.capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    *status = fake_cuda.capturing || fake_cuda.captured ? cudaStreamCaptureStatusActive
+                                                        : cudaStreamCaptureStatusNone;
     return step();
 }
 

@@ -20,6 +20,8 @@ typedef struct fake_runtime {
     int driver, devices; /* as they say it */
     int major;
     size_t free_memory;
+    int memory_type, memory_device; /* what memory of the caller's is; 0: the device's */
+    int foreign, captured;          /* 1: what streams of the caller's are */
 } fake_runtime;
 
 extern fake_runtime fake_cuda;

@@ -33,6 +33,7 @@ static embed_status make_all(objects *o, const emb_env *env) {
     EMB_TRY(emb_device_host_map(o->d, page, sizeof page, &o->mapped));
     EMB_TRY(emb_stream_create(&o->stream, o->d));
     EMB_TRY(emb_stream_adopt(&o->adopted, o->d, page));
+    EMB_TRY(emb_device_memory_check(o->d, o->p, N));
     EMB_TRY(emb_event_create(&o->a, o->d, 1));
     EMB_TRY(emb_event_create(&o->b, o->d, 1));
 fail:
@@ -221,6 +222,38 @@ static void too_little_memory(void **state) {
     check_caller(0, cudaSuccess);
 }
 
+/* Pointers and streams of the caller's are refused by what they are, and the device goes on. */
+static void of_the_caller(void **state) {
+    const emb_env env = test_env();
+    objects o;
+    emb_stream *stream;
+    (void)state;
+    memset(&o, 0, sizeof o);
+    fake_runtime_start();
+    TEST_OK(make_all(&o, &env));
+    TEST_OK(emb_device_memory_check(o.d, o.p, N * sizeof(float)));
+    fake_cuda.memory_type = cudaMemoryTypeManaged;
+    TEST_OK(emb_device_memory_check(o.d, o.p, 1));
+    fake_cuda.memory_type = cudaMemoryTypeHost;
+    test_fails(emb_device_memory_check(o.d, o.p, 8), EMBED_ERR_ARG, "found memory of the host");
+    fake_cuda.memory_type = 0;
+    fake_cuda.memory_device = 1;
+    test_fails(emb_device_memory_check(o.d, o.p, 8), EMBED_ERR_ARG, "found memory of device 1");
+    fake_cuda.foreign = 1;
+    test_fails(emb_stream_adopt(&stream, o.d, page), EMBED_ERR_ARG, "another context or device");
+    assert_null(stream);
+    fake_cuda.foreign = 0;
+    fake_cuda.captured = 1;
+    test_fails(emb_stream_adopt(&stream, o.d, page), EMBED_ERR_ARG, "is being captured");
+    assert_null(stream);
+    fake_cuda.captured = 0;
+    TEST_OK(emb_stream_adopt(&stream, o.d, page));
+    emb_stream_free(stream);
+    TEST_OK(use_all(&o));
+    free_all(&o);
+    check_caller(0, cudaSuccess);
+}
+
 /* The libraries of this test's directory: an old cuDNN, an NCCL without its calls. */
 static void other_libraries(void **state) {
     const emb_env env = test_env();
@@ -282,9 +315,12 @@ static void a_child(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_call_fails),   cmocka_unit_test(dead_for_good),
-        cmocka_unit_test(what_is_not_there), cmocka_unit_test(too_little_memory),
-        cmocka_unit_test(other_libraries),   cmocka_unit_test(a_child)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(each_call_fails),
+                                       cmocka_unit_test(dead_for_good),
+                                       cmocka_unit_test(what_is_not_there),
+                                       cmocka_unit_test(too_little_memory),
+                                       cmocka_unit_test(of_the_caller),
+                                       cmocka_unit_test(other_libraries),
+                                       cmocka_unit_test(a_child)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
