@@ -37,7 +37,6 @@ device     streams, events, graphs, memory and products of the device layer
 kernels    every kernel against its reference, at edge shapes, in all types
 forward    whole models against the CPU: every architecture and type, with n-gram tables
 graphs     batches replayed from graphs have the bits of batches launched eagerly
-group      one model on all GPUs: the bits of one, whole on each and with experts spread
 async      calls in the background, vectors in device memory and in the order of a stream
 goldens    the vectors of tests/golden
 memcheck   compute-sanitizer: no kernel reads or writes outside of its arrays
@@ -167,7 +166,8 @@ whole() {
     fi
 }
 
-ops="attention embed_lookup gemm gemm_sm90 layernorm moe_combine moe_exchange pool quantize router_topk block"
+ops="activation attention embed_lookup gemm gemm_sm90 gemm_tf32 layernorm moe_combine moe_exchange
+    pool quantize router_topk row_copy counts block"
 sanitized() { # sanitized TOOL
     if [ "$device" = emulated ]; then
         report skipped "$1: there is no GPU code to watch on the emulated device"
@@ -197,7 +197,6 @@ for name in $only; do
         done ;;
     forward) suite forward "$bin/gpu_forward" --device "$device" ;;
     graphs) suite graphs "$bin/gpu_forward" --device "$device" graphs ;;
-    group) suite group "$bin/gpu_group" --device "$device" ;;
     async) suite async "$bin/gpu_async$suffix" --device "$device" ;;
     goldens) suite goldens "$bin/gpu_golden" --device "$device" ;;
     memcheck | racecheck | initcheck) sanitized "$name" ;;

@@ -18,13 +18,17 @@ embed_status gpu_model_open(gpu_bench *b, embed_model **model) {
     return embed_model_open(model, b->model_dir, &p);
 }
 
-embed_status gpu_context_create(const gpu_bench *b, embed_model *model, int32_t dtype,
-                                embed_table *table, int32_t batch_tokens, embed_context **ctx) {
+embed_context_params gpu_context_params(const gpu_bench *b, int32_t dtype, int32_t batch_tokens) {
     embed_context_params p = EMBED_CONTEXT_PARAMS_INIT;
     p.device = b->kind;
     p.device_dtype = dtype;
-    p.table = table;
     p.batch_tokens = batch_tokens;
+    return p;
+}
+
+embed_status gpu_context_create(const gpu_bench *b, embed_model *model, int32_t dtype,
+                                int32_t batch_tokens, embed_context **ctx) {
+    const embed_context_params p = gpu_context_params(b, dtype, batch_tokens);
     return embed_context_create(ctx, model, &p);
 }
 
@@ -116,7 +120,7 @@ static embed_status throughput(gpu_bench *b, embed_model *model, size_t texts, i
         lengths[i] = length;
     EMB_TRY(gpu_texts_make(&t, model, lengths, texts, 1));
     for (size_t i = 0; i < 2; i++) {
-        EMB_TRY(gpu_context_create(b, model, EMBED_BF16, NULL, sizes[i], &ctx[i]));
+        EMB_TRY(gpu_context_create(b, model, EMBED_BF16, sizes[i], &ctx[i]));
         calls[i] = (gpu_call){ctx[i], &t};
         works[i] = (gpu_work){gpu_run_call, &calls[i], 1};
     }
@@ -159,7 +163,7 @@ static embed_status query(gpu_bench *b, embed_model *model, int32_t length) {
     char shape[64];
     embed_status st = EMBED_OK;
     EMB_TRY(gpu_texts_make(&t, model, &length, 1, 2));
-    EMB_TRY(gpu_context_create(b, model, EMBED_BF16, NULL, 0, &ctx));
+    EMB_TRY(gpu_context_create(b, model, EMBED_BF16, 0, &ctx));
     gpu_call call = {ctx, &t};
     const gpu_work work = {gpu_run_call, &call, 1};
     EMB_TRY(gpu_time(b, &work, 1, &times));

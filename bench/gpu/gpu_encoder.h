@@ -7,8 +7,9 @@
 
 /* Opens b->model_dir, or the random checkpoint of the nomic v2 shape, written if need be. */
 embed_status gpu_model_open(gpu_bench *b, embed_model **model);
+embed_context_params gpu_context_params(const gpu_bench *b, int32_t dtype, int32_t batch_tokens);
 embed_status gpu_context_create(const gpu_bench *b, embed_model *model, int32_t dtype,
-                                embed_table *table, int32_t batch_tokens, embed_context **ctx);
+                                int32_t batch_tokens, embed_context **ctx);
 
 /* Texts of given lengths, and a place for their vectors. */
 typedef struct gpu_texts {

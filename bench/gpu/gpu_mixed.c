@@ -132,7 +132,7 @@ static embed_status compare(gpu_bench *b, const char *what, embed_model *model, 
     (void)snprintf(ask, sizeof ask, "vectors %s", vectors);
     EMB_TRY(gpu_texts_make(&t, model, lengths, n, 3));
     EMB_TRY(write_ids(ids, &t));
-    EMB_TRY(gpu_context_create(b, model, EMBED_F16, NULL, b->quick ? 0 : 16384, &ctx));
+    EMB_TRY(gpu_context_create(b, model, EMBED_F16, b->quick ? 0 : 16384, &ctx));
     gpu_call call = {ctx, &t};
     gpu_work works[2] = {{gpu_run_call, &call, 1}, {run_peer, &p, 1}};
     EMB_TRY(gpu_run_call(b, &call));

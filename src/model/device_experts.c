@@ -155,7 +155,7 @@ embed_status emb_device_experts_create(emb_device_experts **out,
                                        int64_t tokens) {
     embed_status st = EMBED_OK;
     emb_device_experts *x = NULL;
-    emb_device *devices[EMB_MAX_RANKS] = {NULL};
+    emb_device *devices[EMB_MAX_RANKS];
     const emb_env *env = &forwards[0]->env;
     *out = NULL;
     EMB_TRY(emb_new(env, sizeof *x, (void **)&x));
@@ -207,8 +207,8 @@ static size_t row_bytes(const emb_expert_rank *k) {
 static embed_status exchange(emb_device_experts *x, emb_exchange_region from,
                              emb_exchange_region to, size_t element) {
     embed_status st = EMBED_OK;
-    emb_stream *streams[EMB_MAX_RANKS] = {NULL};
-    emb_dptr send[EMB_MAX_RANKS] = {{0}}, recv[EMB_MAX_RANKS] = {{0}};
+    emb_stream *streams[EMB_MAX_RANKS];
+    emb_dptr send[EMB_MAX_RANKS], recv[EMB_MAX_RANKS];
     for (int32_t r = 0; r < x->n; r++) {
         streams[r] = x->ranks[r].forward->main;
         send[r] = at(&x->ranks[r], from);
@@ -422,7 +422,7 @@ embed_status emb_device_experts_stage(emb_device_experts *x, int32_t r, const em
 
 embed_status emb_device_experts_run(emb_device_experts *x) {
     embed_status st = EMBED_OK;
-    emb_device_set *sets[EMB_MAX_RANKS] = {NULL};
+    emb_device_set *sets[EMB_MAX_RANKS];
     if (x->staged == 0)
         return EMBED_OK;
     for (int32_t r = 0; r < x->n; r++)

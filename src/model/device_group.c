@@ -230,7 +230,7 @@ embed_status emb_device_group_create(emb_device_group **out, embed_model *model,
                                      const emb_places *places, int64_t tokens) {
     embed_status st = EMBED_OK;
     emb_device_group *g = NULL;
-    const emb_device_home *homes[EMB_MAX_RANKS] = {NULL};
+    const emb_device_home *homes[EMB_MAX_RANKS];
     emb_device_plan plan;
     const int sharded = is_spread(model, places);
     const size_t counts = (size_t)model->moe_layers * (size_t)model->config.encoder.experts;

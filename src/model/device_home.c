@@ -46,9 +46,9 @@ static emb_device_home *find(const embed_model *m, const emb_backend *backend, i
 static embed_status broadcast(const embed_model *m, emb_device_home *const *homes, int32_t n) {
     embed_status st = EMBED_OK;
     emb_transport *transport = NULL;
-    emb_device *devices[EMB_MAX_RANKS] = {NULL};
+    emb_device *devices[EMB_MAX_RANKS];
     emb_stream *streams[EMB_MAX_RANKS] = {NULL};
-    emb_dptr buffers[EMB_MAX_RANKS] = {{0}};
+    emb_dptr buffers[EMB_MAX_RANKS];
     const emb_device_weights *w = &homes[0]->weights;
     for (int32_t r = 0; r < n; r++) {
         devices[r] = homes[r]->device;
@@ -96,7 +96,7 @@ fail:
 static embed_status fill(const embed_model *m, emb_device_home *const *homes, const int *is_new,
                          int32_t n) {
     embed_status st = EMBED_OK;
-    emb_device_home *order[EMB_MAX_RANKS] = {NULL};
+    emb_device_home *order[EMB_MAX_RANKS];
     int32_t filled = 0;
     for (int32_t r = 0; r < n && filled == 0; r++)
         if (!is_new[r])

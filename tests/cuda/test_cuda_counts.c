@@ -200,8 +200,8 @@ static void rows_pooled_before(void **state) {
              mode += EMBED_POOL_LAST - EMBED_POOL_CLS) {
             char rows[TEXTS * HIDDEN * sizeof(float)];
             emb_cuda_pool_args a = {.x = x,
-                                    .offsets = offsets,
-                                    .skip = skip,
+                                    .offsets = cuda_copy(offsets, sizeof offsets),
+                                    .skip = cuda_copy(skip, sizeof skip),
                                     .out = cuda_output(bytes),
                                     .texts = TEXTS,
                                     .dim = HIDDEN,

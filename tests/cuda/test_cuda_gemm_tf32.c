@@ -146,9 +146,10 @@ static void a_row_is_the_same_in_every_product(void **state) {
 /* What is no number stays so, and infinities stay infinite. */
 static void no_numbers(void **state) {
     (void)state;
-    float x[3] = {NAN, INFINITY, 0x1.fffffep+127f}, w[1] = {1}, y[3];
-    const emb_cuda_gemm_args a = {.x = x,
-                                  .w = w,
+    const float x[3] = {NAN, INFINITY, 0x1.fffffep+127f}, w[1] = {1};
+    float *y = cuda_output(3 * sizeof *y);
+    const emb_cuda_gemm_args a = {.x = cuda_copy(x, sizeof x),
+                                  .w = cuda_copy(w, sizeof w),
                                   .y = y,
                                   .m = 3,
                                   .n = 1,

@@ -154,41 +154,112 @@ static void batches(void **state) {
     gpu_world_close(&w);
 }
 
-/* Rows in each type, in both modes; then without them again. */
+/* Every way of rows to the device, and back to none. */
+static void in_every_place(const gpu_world *w, embed_table *table, const float *want) {
+    for (int32_t place = EMBED_TABLE_PLACE_AUTO; place <= EMBED_TABLE_PLACE_RESIDENT; place++) {
+        embed_context_params p = gpu_params(0, table, BATCH);
+        embed_context *ctx;
+        char what[64];
+        p.table_place = place;
+        const embed_status st = embed_context_create(&ctx, w->model, &p);
+        if (place == EMBED_TABLE_PLACE_MAP && st == EMBED_ERR_UNSUPPORTED) {
+            print_message("no place %d here: %s\n", (int)place, embed_last_error());
+            continue; /* not every device reads the host's mappings */
+        }
+        TEST_OK(st);
+        (void)snprintf(what, sizeof what, "with a table, place %d", (int)place);
+        for (int call = 0; call < 2; call++) { /* the second finds rows in a cache */
+            float *got = gpu_encode(w, ctx, TEXTS);
+            gpu_near(what, w, got, want, TEXTS, F32_BOUND);
+            free(got);
+        }
+        TEST_OK(embed_context_set_table(ctx, NULL));
+        float *without = gpu_encode(w, ctx, TEXTS);
+        gpu_near("table taken away", w, without, w->want, TEXTS, F32_BOUND);
+        free(without);
+        embed_context_free(ctx);
+    }
+}
+
+static void with_table(int32_t mode, int32_t dtype) {
+    gpu_world w;
+    test_grams grams;
+    char dir[256], path[300];
+    uint64_t rng = 5;
+    tiny_spec spec = tiny_spec_dense();
+    spec.layers = 2;
+    gpu_world_open(&w, spec, TEXTS, 20);
+    test_grams_init(&grams, w.checkpoint.spec.hidden);
+    test_grams_of_texts(&grams, w.model, w.texts, TEXTS, 3, 0.5, 0, &rng);
+    test_dir_make(dir);
+    (void)snprintf(path, sizeof path, "%s/table", dir);
+    const test_table_spec table_spec = {
+        .mode = mode, .dtype = dtype, .vocab = (int32_t)w.model->weights.word.rows};
+    embed_table *table = test_table_make(w.model, path, &table_spec, &grams);
+    embed_context *cpu = test_context_with(w.model, table, 1, BATCH);
+    float *want = gpu_encode(&w, cpu, TEXTS);
+    assert_true(gpu_error(&w, want, w.want, TEXTS) > 1e-2);
+    in_every_place(&w, table, want);
+    free(want);
+    embed_context_free(cpu);
+    embed_table_free(table);
+    test_dir_remove(dir);
+    test_grams_free(&grams);
+    gpu_world_close(&w);
+}
+
 static void tables(void **state) {
     (void)state;
-    for (int32_t mode = EMB_NGRAM_REPLACE; mode <= EMB_NGRAM_ADD; mode++)
-        for (int32_t dtype = EMBED_F32; dtype <= EMBED_F16; dtype++) {
-            gpu_world w;
-            test_grams grams;
-            char dir[256], path[300];
-            uint64_t rng = 5;
-            gpu_world_open(&w, tiny_spec_dense(), TEXTS, 30);
-            test_grams_init(&grams, w.checkpoint.spec.hidden);
-            test_grams_of_texts(&grams, w.model, w.texts, TEXTS, 3, 0.5, 0, &rng);
-            test_dir_make(dir);
-            (void)snprintf(path, sizeof path, "%s/table", dir);
-            const test_table_spec spec = {
-                .mode = mode, .dtype = dtype, .vocab = (int32_t)w.model->weights.word.rows};
-            embed_table *table = test_table_make(w.model, path, &spec, &grams);
-            embed_context *ctx = gpu_context(&w, 0, table, BATCH),
-                          *cpu = test_context_with(w.model, table, 1, BATCH);
-            float *want = gpu_encode(&w, cpu, TEXTS), *got = gpu_encode(&w, ctx, TEXTS);
-            assert_true(gpu_error(&w, want, w.want, TEXTS) > 1e-2);
-            gpu_near("with a table", &w, got, want, TEXTS, F32_BOUND);
+    with_table(EMB_NGRAM_REPLACE, EMBED_F16);
+    with_table(EMB_NGRAM_ADD, EMBED_I8);
+    if (gpu_kind == EMBED_DEVICE_CUDA) {
+        with_table(EMB_NGRAM_REPLACE, EMBED_F32);
+        with_table(EMB_NGRAM_ADD, EMBED_BF16);
+    }
+}
+
+/* Our kernels, the library, and whichever is faster. */
+static void products(void **state) {
+    static const int32_t dtypes[] = {EMBED_F32, EMBED_F32, EMBED_BF16};
+    gpu_world w;
+    (void)state;
+    gpu_world_open(&w, tiny_spec_dense(), TEXTS, 12);
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
+        for (int32_t by = EMBED_PRODUCTS_AUTO; by <= EMBED_PRODUCTS_LIBRARY; by++) {
+            embed_context_params p = gpu_params(dtypes[i], NULL, BATCH);
+            embed_context *ctx;
+            char what[64];
+            p.device_products = by;
+            p.device_flags = i == 1 ? EMBED_TF32 : 0; /* rounds factors as f16 does */
+            TEST_OK(embed_context_create(&ctx, w.model, &p));
+            float *got = gpu_encode(&w, ctx, TEXTS);
+            (void)snprintf(what, sizeof what, "products %d, type %d", (int)by, (int)dtypes[i]);
+            gpu_near(what, &w, got, w.want, TEXTS,
+                     type_bound(i == 1 ? EMBED_F16 : dtypes[i], w.checkpoint.spec.layers));
             free(got);
-            TEST_OK(embed_context_set_table(ctx, NULL));
-            got = gpu_encode(&w, ctx, TEXTS);
-            gpu_near("table taken away", &w, got, w.want, TEXTS, F32_BOUND);
-            free(got);
-            free(want);
-            embed_context_free(cpu);
             embed_context_free(ctx);
-            embed_table_free(table);
-            test_dir_remove(dir);
-            test_grams_free(&grams);
-            gpu_world_close(&w);
         }
+    gpu_world_close(&w);
+}
+
+/* All devices there are, each with the whole model, and with its part of the experts. */
+static void several_devices(void **state) {
+    gpu_world w;
+    (void)state;
+    gpu_world_open(&w, tiny_spec_moe(), TEXTS, 20);
+    for (int32_t placement = EMBED_PLACE_REPLICATED; placement <= EMBED_PLACE_EXPERTS;
+         placement++) {
+        embed_context_params p = gpu_params(0, NULL, BATCH);
+        embed_context *ctx;
+        p.n_devices = EMBED_ALL_DEVICES;
+        p.placement = placement;
+        TEST_OK(embed_context_create(&ctx, w.model, &p));
+        float *got = gpu_encode(&w, ctx, TEXTS);
+        gpu_near("on all devices", &w, got, w.want, TEXTS, F32_BOUND);
+        free(got);
+        embed_context_free(ctx);
+    }
+    gpu_world_close(&w);
 }
 
 struct worker {
@@ -296,6 +367,8 @@ int main(int argc, char **argv) {
                                         cmocka_unit_test(true_widths),
                                         cmocka_unit_test(batches),
                                         cmocka_unit_test(tables),
+                                        cmocka_unit_test(products),
+                                        cmocka_unit_test(several_devices),
                                         cmocka_unit_test(contexts_side_by_side)};
     const struct CMUnitTest narrow[] = {cmocka_unit_test(bert), cmocka_unit_test(nomic_gated),
                                         cmocka_unit_test(nomic_moe), cmocka_unit_test(half_types),

@@ -6,6 +6,7 @@
 #include "cuda/cuda_case.h"
 #include "gpu/gpu_memory.h"
 
+#include "kernels/activation/activation_cuda.h"
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/embed_lookup/embed_lookup_cuda.h"
 #include "kernels/gemm/gemm_cuda.h"
@@ -15,6 +16,7 @@
 #include "kernels/pool/pool_cuda.h"
 #include "kernels/quantize/quantize_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
+#include "kernels/row_copy/row_copy_cuda.h"
 
 enum { MOST = 4096 };
 
@@ -88,6 +90,7 @@ static void fetch(void) {
         fetch();                                                                                   \
         return st;                                                                                 \
     }
+REMOTE(activation)
 REMOTE(attention)
 REMOTE(gemm)
 REMOTE(gemm_mma)
@@ -101,25 +104,46 @@ REMOTE(pool)
 REMOTE(quantize)
 REMOTE(router_topk)
 
-/* Its rows are addresses in memory. */
+/* An array of addresses, at `there` on the device, gets those of the device; and back. */
+static void send_addresses(const void *there, const void *host, size_t bytes) {
+    void *words = malloc(bytes + 1);
+    assert_non_null(words);
+    if (bytes > 0) {
+        memcpy(words, host, bytes);
+        translate_words(words, bytes);
+        worked("addresses", gpu_memory_put((void *)(uintptr_t)there, words, bytes));
+    }
+    free(words);
+}
+
+static void restore_addresses(const void *there, const void *host, size_t bytes) {
+    worked("kernels", gpu_memory_wait());
+    if (bytes > 0)
+        worked("addresses", gpu_memory_put((void *)(uintptr_t)there, host, bytes));
+}
+
 embed_status gpu_remote_embed_lookup(emb_cuda_exec *exec, const emb_cuda_embed_lookup_args *args);
 embed_status gpu_remote_embed_lookup(emb_cuda_exec *exec, const emb_cuda_embed_lookup_args *args) {
     emb_cuda_embed_lookup_args a = *args;
     const size_t bytes = a.rows != NULL ? (size_t)a.tokens * sizeof *a.rows : 0;
-    void *rows = malloc(bytes + 1);
-    assert_non_null(rows);
     send(exec);
     translate_words(&a, sizeof a);
-    if (bytes > 0) {
-        memcpy(rows, (const void *)args->rows, bytes);
-        translate_words(rows, bytes);
-        worked("rows", gpu_memory_put((void *)(uintptr_t)a.rows, rows, bytes));
-    }
+    send_addresses((const void *)a.rows, (const void *)args->rows, bytes);
     const embed_status st = emb_cuda_embed_lookup(exec, &a);
-    worked("kernels", gpu_memory_wait());
-    if (bytes > 0)
-        worked("rows", gpu_memory_put((void *)(uintptr_t)a.rows, (const void *)args->rows, bytes));
+    restore_addresses((const void *)a.rows, (const void *)args->rows, bytes);
     fetch();
-    free(rows);
+    return st;
+}
+
+embed_status gpu_remote_row_copy(emb_cuda_exec *exec, const emb_cuda_row_copy_args *args);
+embed_status gpu_remote_row_copy(emb_cuda_exec *exec, const emb_cuda_row_copy_args *args) {
+    emb_cuda_row_copy_args a = *args;
+    const size_t bytes = a.places != NULL && a.rows > 0 ? 2 * (size_t)a.rows * sizeof *a.places : 0;
+    send(exec);
+    translate_words(&a, sizeof a);
+    send_addresses(a.places, args->places, bytes);
+    const embed_status st = emb_cuda_row_copy(exec, &a);
+    restore_addresses(a.places, args->places, bytes);
+    fetch();
     return st;
 }

@@ -50,15 +50,20 @@ void gpu_world_close(gpu_world *w) {
     free(w->want);
 }
 
-embed_context *gpu_context(const gpu_world *w, int32_t dtype, embed_table *table,
-                           int32_t batch_tokens) {
+embed_context_params gpu_params(int32_t dtype, embed_table *table, int32_t batch_tokens) {
     embed_context_params p = EMBED_CONTEXT_PARAMS_INIT;
-    embed_context *ctx;
     p.threads = 2;
     p.batch_tokens = batch_tokens;
     p.table = table;
     p.device = gpu_kind;
     p.device_dtype = dtype;
+    return p;
+}
+
+embed_context *gpu_context(const gpu_world *w, int32_t dtype, embed_table *table,
+                           int32_t batch_tokens) {
+    const embed_context_params p = gpu_params(dtype, table, batch_tokens);
+    embed_context *ctx;
     TEST_OK(embed_context_create(&ctx, w->model, &p));
     return ctx;
 }

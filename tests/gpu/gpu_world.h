@@ -24,6 +24,7 @@ typedef struct gpu_world {
 void gpu_world_open(gpu_world *w, tiny_spec spec, size_t n, size_t max_words);
 void gpu_world_close(gpu_world *w); /* expects all memory back */
 
+embed_context_params gpu_params(int32_t dtype, embed_table *table, int32_t batch_tokens);
 /* dtype 0: f32; table may be NULL; batch_tokens 0: the default. Free both as any other. */
 embed_context *gpu_context(const gpu_world *w, int32_t dtype, embed_table *table,
                            int32_t batch_tokens);
