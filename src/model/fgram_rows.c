@@ -101,7 +101,9 @@ size_t emb_fgram_window(const emb_fgram_encoder *e) {
 }
 
 uint64_t emb_fgram_bytes(const emb_fgram_encoder *e) {
-    return sizeof *e + e->order_capacity * sizeof *e->order + emb_context_bytes(e->ctx);
+    const emb_device_forward *f = e->ctx->device;
+    const uint64_t there = f != NULL ? f->plan.device_bytes + f->products.workspace_bytes : 0;
+    return sizeof *e + e->order_capacity * sizeof *e->order + emb_context_bytes(e->ctx) - there;
 }
 
 static embed_status check_ngrams(const emb_fgram_encoder *e, const emb_ngram_fgram *grams, size_t n,

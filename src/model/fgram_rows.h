@@ -26,8 +26,8 @@ typedef struct emb_fgram_encoder emb_fgram_encoder;
 embed_status emb_fgram_create(emb_fgram_encoder **out, embed_model *model, embed_model *fgram,
                               int32_t source, int32_t threads, int32_t batch_tokens,
                               const emb_place *place);
-void emb_fgram_free(emb_fgram_encoder *e); /* NULL is a no-op */
-uint64_t emb_fgram_bytes(const emb_fgram_encoder *e);
+void emb_fgram_free(emb_fgram_encoder *e);            /* NULL is a no-op */
+uint64_t emb_fgram_bytes(const emb_fgram_encoder *e); /* of the host */
 /* How many n-grams make good use of the batches in one call of emb_fgram_run. */
 size_t emb_fgram_window(const emb_fgram_encoder *e);
 

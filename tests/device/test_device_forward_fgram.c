@@ -12,7 +12,7 @@
 #include "model/device_home.h"
 #include "model/fgram_job.h"
 
-#define N 24
+#define N 16
 #define HIDDEN 48
 #define BOUND 1e-4 /* model/fgram_rows.h */
 
@@ -91,7 +91,7 @@ static void near_the_cpu(void **state) {
     static const struct {
         int batch;
         size_t step;
-    } ways[] = {{4096, N}, {37, 17}, {8, 7}};
+    } ways[] = {{4096, N}, {37, 11}, {8, 7}};
     static float want[N * HIDDEN], first[N * HIDDEN], got[N * HIDDEN];
     const tiny_spec mains[] = {tiny_spec_dense(), tiny_spec_moe(), tiny_spec_dense()};
     const tiny_spec fgrams[] = {tiny_spec_moe(), tiny_spec_bert(), tiny_spec_xlmr()};
@@ -157,7 +157,7 @@ static void every_call_fails(void **state) {
     TEST_OK(rows(want, 4096, N, NULL));
     const long before = memory.live;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        for (long n = 1, reached = 1; reached; n += 1 + n / 4) {
+        for (long n = 1, reached = 1; reached; n += 1 + n / 3) {
             const emb_place place = make_fake((uint64_t)n, 0);
             emb_fake_fail(fake, cases[i].call, n, cases[i].code);
             const embed_status st = rows(got, 4096, N, &place);
