@@ -97,7 +97,8 @@ static int describe(void *self, int32_t device, emb_device_facts *facts, emb_dev
     emb_fake *f = self;
     *facts = (emb_device_facts){.major = f->params.major != 0 ? f->params.major : 9,
                                 .multiprocessors = 1,
-                                .host_read_only = 1};
+                                .host_read_only = !f->params.no_host_map,
+                                .host_pageable = f->params.host_pageable};
     if (device < 0 || device >= f->params.devices)
         return emb_fake_error(err, EMB_DEVICE_FAILED, "expected a device below %d, found %d",
                               f->params.devices, device);

@@ -54,6 +54,8 @@ typedef struct emb_fake_params {
     const char *(*job_error)(void);
     int32_t open_memory;      /* 1: the host may read it (large models: saves changing pages) */
     int32_t allow_poison_out; /* 1: copying poison to the host is no fault */
+    int32_t no_host_map;      /* 1: mappings of the host cannot be registered */
+    int32_t host_pageable;    /* 1: kernels read any memory of the host, as they do here anyway */
     const char *no_gemm, *no_comm; /* reasons why the feature is missing; NULL: it is there */
     const char *no_device;         /* reason why no device is usable; NULL: they are */
     int32_t arch, shared_bytes;    /* of emb_op_target, as tensor_maps; 0: operations do not know */

@@ -12,7 +12,7 @@
 /* In a cargo's `at`: an offset into the rows that are copied with the batch, not an address. */
 #define STAGED (UINT64_C(1) << 63)
 #define PLACE_BYTES (2 * sizeof(uint64_t)) /* from, to: kernels/row_copy */
-#define FLIGHT_SLOTS 3                     /* of the stage */
+#define STAGE_SLOTS 3                      /* model/ngram_stage */
 
 /* Memory of a batch under way. */
 typedef struct flight {
@@ -34,10 +34,10 @@ struct emb_device_rows {
     emb_dptr cache;
     const emb_be_op *copy;
     flight flights[EMB_DEVICE_SETS];
-    uint64_t sent;                 /* batches, since the last reset */
-    pthread_mutex_t lock;          /* of the next one, and of the directory */
-    uint64_t carried;              /* batches that asked the directory, since the last reset */
-    _Atomic uint64_t pinned_bytes; /* of all slots and flights */
+    uint64_t sent;               /* batches, since the last reset */
+    pthread_mutex_t lock;        /* of the next one, and of the directory */
+    uint64_t carried;            /* batches that asked the directory, since the last reset */
+    _Atomic uint64_t host_bytes; /* of all slots and flights, pinned but for a little */
 };
 
 /* -------------------------------------------------------------------------------------- making */
@@ -82,7 +82,7 @@ static embed_status make_flight(emb_device_rows *r, flight *f, size_t room) {
     EMB_TRY(emb_device_host_alloc(r->device, room * r->slot_bytes, (void **)&f->host));
     memset(f->host, 0, room * r->slot_bytes); /* also what lies between the rows is copied */
     f->room = room;
-    r->pinned_bytes += room * r->slot_bytes;
+    r->host_bytes += room * r->slot_bytes;
     EMB_TRY(emb_device_alloc(r->device, room * r->slot_bytes, &f->at));
     f->at_room = room;
 fail:
@@ -92,7 +92,7 @@ fail:
 static void clear_flights(emb_device_rows *r) {
     for (int i = 0; i < EMB_DEVICE_SETS; i++) {
         flight *f = &r->flights[i];
-        r->pinned_bytes -= f->room * r->slot_bytes;
+        r->host_bytes -= f->room * r->slot_bytes;
         emb_device_host_free(r->device, f->host);
         emb_device_free(r->device, f->at);
         *f = (flight){.host = NULL};
@@ -201,7 +201,7 @@ int32_t emb_device_rows_add(const emb_device_rows *r) {
 }
 
 uint64_t emb_device_rows_bytes(emb_device_rows *r) {
-    uint64_t bytes = sizeof *r + r->pinned_bytes;
+    uint64_t bytes = sizeof *r + r->host_bytes;
     for (int i = 0; i < EMB_DEVICE_SETS; i++)
         bytes += r->flights[i].at_room * (uint64_t)r->slot_bytes;
     if (r->image != NULL)
@@ -221,14 +221,16 @@ embed_status emb_device_rows_plan_bytes(embed_table *t, const emb_device_rows_sp
     uint64_t headers;
     EMB_TRY(find_facts(spec, t, &facts));
     EMB_TRY(emb_row_place_choose(&place, &facts, spec->place, spec->cache_bytes));
-    *bytes = sizeof(emb_device_rows);
+    *bytes = sizeof(emb_device_rows) + STAGE_SLOTS * (uint64_t)tokens * sizeof(uint32_t);
     if (sends(place.place)) {
         const int cached = place.place == EMBED_TABLE_PLACE_CACHE;
-        *bytes += (uint64_t)(FLIGHT_SLOTS + EMB_DEVICE_SETS) * rows_of(t, tokens) *
+        *bytes += (uint64_t)(STAGE_SLOTS + 2 * EMB_DEVICE_SETS) * rows_of(t, tokens) *
                   (facts.row_bytes + (cached ? PLACE_BYTES : 0));
     }
-    if (place.place == EMBED_TABLE_PLACE_CACHE)
-        *bytes += place.cache_bytes + emb_row_directory_bytes(place.cache_bytes / facts.row_bytes);
+    if (place.place == EMBED_TABLE_PLACE_CACHE) {
+        const uint64_t places = emb_row_directory_round(place.cache_bytes / facts.row_bytes);
+        *bytes += places * facts.row_bytes + emb_row_directory_bytes(places);
+    }
     if (place.place == EMBED_TABLE_PLACE_RESIDENT) {
         EMB_TRY(emb_device_image_plan_bytes(t, &facts.table_bytes, &headers));
         *bytes += facts.table_bytes + headers;
@@ -255,7 +257,7 @@ static embed_status grow(emb_device_carried *c, size_t rows) {
     if (c->fills > 0)
         memcpy(host + rows * r->stride, c->host + c->room * r->stride, c->fills * PLACE_BYTES);
     emb_device_host_free(r->device, c->host);
-    r->pinned_bytes += bytes - c->room * r->slot_bytes;
+    r->host_bytes += bytes - c->room * r->slot_bytes;
     c->host = host;
     c->room = rows;
 fail:
@@ -270,6 +272,7 @@ embed_status emb_device_carried_reserve(emb_device_carried *c, emb_device_rows *
         uint32_t *slots;
         EMB_TRY(emb_new_array(&r->env, (size_t)tokens, sizeof *slots, (void **)&slots));
         emb_free(&r->env, c->slots);
+        r->host_bytes += ((size_t)tokens - c->tokens) * sizeof *slots;
         c->slots = slots;
         c->tokens = (size_t)tokens;
     }
@@ -284,7 +287,7 @@ void emb_device_carried_free(emb_device_carried *c) {
         return;
     emb_device_rows *r = c->rows;
     emb_device_host_free(r->device, c->host);
-    r->pinned_bytes -= c->room * r->slot_bytes;
+    r->host_bytes -= c->room * r->slot_bytes + c->tokens * sizeof *c->slots;
     emb_free(&r->env, c->slots);
     *c = (emb_device_carried){.rows = NULL};
 }

@@ -17,13 +17,13 @@ struct emb_row_directory {
     uint64_t sets, ways;
 };
 
-/* Whole sets; fewer places than one set's are one set. */
-static uint64_t whole(uint64_t places) {
+/* Fewer places than one set's are one set. */
+uint64_t emb_row_directory_round(uint64_t places) {
     return places < WAYS ? places : places / WAYS * WAYS;
 }
 
 uint64_t emb_row_directory_bytes(uint64_t places) {
-    return sizeof(emb_row_directory) + whole(places) * sizeof(entry);
+    return sizeof(emb_row_directory) + emb_row_directory_round(places) * sizeof(entry);
 }
 
 embed_status emb_row_directory_create(emb_row_directory **out, const emb_env *env,

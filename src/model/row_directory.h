@@ -18,6 +18,9 @@ typedef struct emb_row_directory emb_row_directory;
 embed_status emb_row_directory_create(emb_row_directory **out, const emb_env *env, uint64_t places);
 void emb_row_directory_free(emb_row_directory *d); /* NULL is a no-op */
 uint64_t emb_row_directory_places(const emb_row_directory *d);
+/* Before it is made: the places there will be of so many, in whole sets; and the bytes of so many.
+ */
+uint64_t emb_row_directory_round(uint64_t places);
 uint64_t emb_row_directory_bytes(uint64_t places);
 
 /* The place of a row that is there for this batch, and its header; or EMB_NO_PLACE. */

@@ -19,7 +19,7 @@ const emb_ngram_cargo *emb_ngram_cargo_of(const emb_ngram_fetcher *f, size_t *n)
     return f->cargo;
 }
 
-static embed_status reserve(emb_ngram_fetcher *f, size_t more) {
+embed_status emb_ngram_carry_reserve(emb_ngram_fetcher *f, size_t more) {
     embed_status st = EMBED_OK;
     EMB_TRY(emb_grow(&f->env, (void **)&f->cargo, &f->cargo_capacity, f->n_cargo + more,
                      sizeof *f->cargo));
@@ -47,7 +47,7 @@ static embed_status load(emb_ngram_fetcher *f, const emb_ngram_rowset *set,
     emb_ngram_bringer *b = &f->bringer;
     const int projected = f->table->projection != NULL;
     emb_ngram_rowset missing = {.n = 0};
-    EMB_TRY(reserve(f, set->n));
+    EMB_TRY(emb_ngram_carry_reserve(f, set->n));
     emb_ngram_cargo *cargo = f->cargo + f->n_cargo;
     EMB_TRY(depot->choose(depot->self, set->rows, set->n, cargo));
     for (size_t i = 0; i < set->n; i++)

@@ -65,7 +65,15 @@ embed_status emb_ngram_fetcher_create(emb_ngram_fetcher **out, const emb_env *en
 
 embed_status emb_ngram_carrier_create(emb_ngram_fetcher **out, const emb_env *env, embed_table *t,
                                       size_t max_positions) {
-    return create(out, env, t, max_positions, 1);
+    const size_t rows = max_positions < t->manifest.rows ? max_positions : (size_t)t->manifest.rows;
+    embed_status st = create(out, env, t, max_positions, 1);
+    if (st == EMBED_OK)
+        st = emb_ngram_carry_reserve(*out, rows);
+    if (st != EMBED_OK) {
+        emb_ngram_fetcher_free(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 void emb_ngram_fetcher_free(emb_ngram_fetcher *f) {

@@ -23,6 +23,8 @@ struct emb_ngram_fetcher {
     size_t n_cargo, cargo_capacity, missing_capacity;
 };
 
+/* Room for `more` rows behind the cargo that is there. */
+embed_status emb_ngram_carry_reserve(emb_ngram_fetcher *f, size_t more);
 /* last: where the n-gram of `length` tokens ends. */
 int emb_ngram_is_row_of(const emb_ngram_row_header *header, const int32_t *last, int32_t length);
 /* *vectors: what the rows in the bringer's slots are handed out from, *stride floats apart. */

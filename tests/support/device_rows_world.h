@@ -10,6 +10,10 @@
 #define HIDDEN 32
 #define BOUND 2e-5 /* of a vector of unit length, f32 */
 
+static const int32_t all_places[] = {EMBED_TABLE_PLACE_COPY, EMBED_TABLE_PLACE_MAP,
+                                     EMBED_TABLE_PLACE_CACHE, EMBED_TABLE_PLACE_RESIDENT};
+#define PLACES (sizeof all_places / sizeof all_places[0])
+
 typedef struct rows_world {
     world w;
     test_grams grams;
@@ -22,11 +26,15 @@ static inline size_t rows_bytes(const rows_world *r) {
     return TEXTS * (size_t)r->w.model->dim * sizeof *r->want;
 }
 
+static inline emb_places rows_places(const rows_world *r, int32_t place, uint64_t cache_bytes) {
+    return (emb_places){.place = {.backend = emb_fake_backend(r->w.fake), .dtype = EMBED_F32},
+                        .table_place = place,
+                        .cache_bytes = cache_bytes};
+}
+
 static inline embed_status rows_context(rows_world *r, int32_t place, uint64_t cache_bytes,
                                         embed_context **ctx) {
-    emb_places places = {.place = {emb_fake_backend(r->w.fake), 0, EMBED_F32},
-                         .table_place = place,
-                         .cache_bytes = cache_bytes};
+    const emb_places places = rows_places(r, place, cache_bytes);
     return emb_context_create_on(ctx, r->w.model, r->table, 1, BATCH, &places);
 }
 

@@ -23,16 +23,20 @@ typedef struct world {
     embed_text *texts;
 } world;
 
-static inline void make_fake(world *w, uint64_t seed, uint64_t memory_bytes) {
-    emb_fake_params params = {.seed = seed,
-                              .memory_bytes = memory_bytes,
-                              .run_job = emb_emulation_run,
-                              .job_error = emb_emulation_error};
+/* With what the operations need besides. */
+static inline void make_fake_of(world *w, const emb_fake_params *like) {
+    emb_fake_params params = *like;
+    params.run_job = emb_emulation_run;
+    params.job_error = emb_emulation_error;
     params.ops = emb_cuda_ops(&params.n_ops);
     w->env = test_env();
     emb_emulation_redirect(emb_fake_submit, NULL);
-    emb_emulation_seed(seed);
+    emb_emulation_seed(params.seed);
     assert_int_equal(emb_fake_create(&w->fake, &w->env, &params), EMBED_OK);
+}
+
+static inline void make_fake(world *w, uint64_t seed, uint64_t memory_bytes) {
+    make_fake_of(w, &(emb_fake_params){.seed = seed, .memory_bytes = memory_bytes});
 }
 
 static inline void open_world(world *w, tiny_spec spec, size_t max_words) {
