@@ -24,8 +24,8 @@ how
   --csv FILE       results (BUILD/gpu-bench/results.csv)
   --work DIR       where a random checkpoint of 2 GB (kept) and the table (removed) are written
                    (BUILD/gpu-bench)
-  --build DIR      build directory to use: as it is if it holds gpu_bench, else it is built there
-                   (build/gpu)
+  --build DIR      a build to use as it is; if it does not hold gpu_bench it is built there
+                   (build/gpu, brought up to date)
   --cmake OPTION   an option for CMake, such as -DXXHASH_INCLUDE_DIR=DIR; may be repeated
   -h, --help       print this text
 
@@ -94,6 +94,7 @@ esac
 [ "$device" = cuda ] || [ -n "$quick" ] || wrong "--device emulated: it needs --quick"
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+given=$build
 : "${build:=$root/build/gpu}"
 if [ "$device" = cuda ] && ! sh "$root/tests/gpu_build.sh" --there; then
     echo "Nothing was measured: this machine has no GPU that an NVIDIA driver answers for."
@@ -102,7 +103,7 @@ fi
 target=gpu_bench
 [ "$device" = cuda ] || target="gpu_bench embed_emulated"
 # shellcheck disable=SC2086 # several options
-[ -x "$build/bin/gpu_bench" ] || sh "$root/tests/gpu_build.sh" "$device" "$build" "$target" $options
+[ -x "$given/bin/gpu_bench" ] || sh "$root/tests/gpu_build.sh" "$device" "$build" "$target" $options
 build=$(cd "$build" && pwd)
 : "${work:=$build/gpu-bench}"
 mkdir -p "$work"

@@ -18,8 +18,8 @@ what to check
                    compute-sanitizer is left out (cuda)
 
 how
-  --build DIR      build directory to use: as it is if it holds the checks, else it is built there
-                   (build/gpu)
+  --build DIR      a build to use as it is; if it does not hold the checks they are built there
+                   (build/gpu, brought up to date)
   --cmake OPTION   an option for CMake, such as -DXXHASH_INCLUDE_DIR=DIR; may be repeated
   --log DIR        where the output of each check goes (BUILD/gpu-log)
   -h, --help       print this text
@@ -98,6 +98,7 @@ cuda | emulated) ;;
 esac
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+given=$build
 : "${build:=$root/build/gpu}"
 if [ "$device" = cuda ] && ! sh "$root/tests/gpu_build.sh" --there; then
     echo "No GPU was tested: this machine has none that an NVIDIA driver answers for."
@@ -106,7 +107,7 @@ fi
 suffix=""
 [ "$device" = cuda ] || suffix=_emulated
 # shellcheck disable=SC2086 # several options
-[ -x "$build/bin/gpu_block$suffix" ] ||
+[ -x "$given/bin/gpu_block$suffix" ] ||
     sh "$root/tests/gpu_build.sh" "$device" "$build" "gpu_checks$suffix" $options
 build=$(cd "$build" && pwd)
 : "${log:=$build/gpu-log}"
@@ -173,14 +174,15 @@ sanitized() { # sanitized TOOL
         report skipped "$1: there is no GPU code to watch on the emulated device"
         return
     fi
-    if ! command -v compute-sanitizer >/dev/null 2>&1; then
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+    if [ -z "$sanitizer" ]; then
         report skipped "$1: compute-sanitizer is not installed"
         return
     fi
     for op in $ops; do
-        whole "$1 $op" compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/gpu_$op"
+        whole "$1 $op" "$sanitizer" --tool "$1" --error-exitcode 9 "$bin/gpu_$op"
     done
-    whole "$1 models" compute-sanitizer --tool "$1" --error-exitcode 9 "$bin/gpu_forward" narrow
+    whole "$1 models" "$sanitizer" --tool "$1" --error-exitcode 9 "$bin/gpu_forward" narrow
 }
 
 for name in $only; do

@@ -50,7 +50,12 @@ const char *gpu_memory_new(void **out, size_t bytes) {
 }
 
 const char *gpu_memory_put(void *device, const void *host, size_t bytes) {
-    return said(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+    /* From pageable memory it returns before the last bytes have arrived, and our stream does not
+     * wait for the default one. */
+    cudaError_t e = cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice);
+    if (e == cudaSuccess)
+        e = cudaStreamSynchronize(cudaStreamLegacy);
+    return said(e);
 }
 
 const char *gpu_memory_get(void *host, const void *device, size_t bytes) {
