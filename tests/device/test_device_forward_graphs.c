@@ -6,7 +6,7 @@
 #include "api/place.h"
 #include "model/device_group.h"
 
-#define ROUNDS 5
+#define ROUNDS 4
 
 static void buckets(void **state) {
     (void)state;
@@ -117,7 +117,7 @@ static void same_bits(tiny_spec spec, int32_t dtype) {
     world w;
     static float want[TEXTS * MAX_DIM];
     uint64_t rng = 3;
-    open_world(&w, spec, 12);
+    open_world(&w, spec, 8);
     alone(&w, dtype, want);
     for (uint64_t seed = dtype == EMBED_F32 ? 0 : 2; seed < 4; seed++) {
         embed_context *ctx;
@@ -189,7 +189,7 @@ static void room_grows(void **state) {
     static float want[TEXTS * MAX_DIM];
     uint64_t rng = 4;
     embed_context *ctx;
-    open_world(&w, small(tiny_spec_dense()), 90);
+    open_world(&w, small(tiny_spec_dense()), 80);
     alone(&w, EMBED_F32, want);
     make_fake(&w, 2, 0);
     TEST_OK(on_device(&w, NULL, EMBED_F32, &ctx));
@@ -218,7 +218,7 @@ static void one_token(tiny_spec spec, const char *pooling, int32_t dtype) {
     embed_expert_stats a = {.struct_size = sizeof a}, b = {.struct_size = sizeof b};
     spec.pooling = pooling;
     plain.flags = EMBED_NO_NORMALIZE;
-    open_world(&w, spec, 12);
+    open_world(&w, spec, 8);
     const size_t dim = (size_t)w.model->dim;
     assert_true(emb_device_plan_one_token(w.model));
     make_fake(&w, 5, 0);
