@@ -112,11 +112,28 @@ fail:
     return st;
 }
 
+/* Before anything is halved: that would not help them. A group brings those of its devices. */
+static embed_status bring_weights(embed_context *ctx, const emb_places *places, int64_t tokens) {
+    embed_status st = EMBED_OK;
+    const emb_place *place = &places->place;
+    const emb_device_home *home;
+    emb_device_plan plan;
+    if (places->n > 1)
+        return EMBED_OK;
+    EMB_TRY(emb_device_plan_make(&plan, ctx->model, place->dtype, tokens)); /* limits first */
+    EMB_TRY(emb_device_home_get(&home, ctx->model, place->backend,
+                                places->n > 0 ? places->devices[0] : place->index, place->dtype));
+fail:
+    return st;
+}
+
 /* With half the batch, and half of that, where the memory of a device is too small. */
 static embed_status create_device(embed_context *ctx, const emb_places *places) {
-    embed_status st;
     const int64_t most = emb_device_group_most_tokens(ctx->model, places);
     int32_t tokens = ctx->batch_tokens < most ? ctx->batch_tokens : (int32_t)most;
+    embed_status st = bring_weights(ctx, places, tokens);
+    if (st != EMBED_OK)
+        return st;
     for (;;) {
         st = place_on(ctx, places, tokens);
         if (st != EMBED_ERR_NOMEM || tokens / 2 < EMB_LEAST_BATCH_TOKENS)

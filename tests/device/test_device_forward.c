@@ -406,6 +406,14 @@ static void too_little_memory(void **state) {
     test_fails(emb_context_create(&ctx, w.model, NULL, 1, tokens, &full), EMBED_ERR_NOMEM, message);
     assert_non_null(strstr(embed_last_error(), " free"));
     drop_fake(&w);
+    make_fake(&w, 1, weights - 1); /* not even for the weights: told at once */
+    const emb_place none = {.backend = emb_fake_backend(w.fake), .dtype = EMBED_F32};
+    (void)snprintf(message, sizeof message,
+                   "weights of %s: emulated:0: allocation: out of memory: expected %zu bytes",
+                   w.model->name, weights);
+    test_fails(emb_context_create(&ctx, w.model, NULL, 1, tokens, &none), EMBED_ERR_NOMEM, message);
+    assert_int_equal(emb_fake_calls(w.fake, EMB_FAKE_ALLOC), 1);
+    drop_fake(&w);
     close_world(&w);
 }
 
