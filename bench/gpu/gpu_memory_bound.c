@@ -2,6 +2,7 @@
 #include "gpu/gpu_bench.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/activation/activation_cuda.h"
 #include "kernels/embed_lookup/embed_lookup_cuda.h"
@@ -10,6 +11,7 @@
 #include "kernels/pool/pool_cuda.h"
 #include "kernels/quantize/quantize_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
+#include "kernels/row_copy/row_copy_cuda.h"
 
 #define GOAL 0.85 /* of the copy */
 
@@ -23,6 +25,7 @@ typedef struct shape {
 /* bytes 0: latency-bound, no goal */
 static embed_status one(gpu_bench *b, const char *name, const char *what, const void *args,
                         size_t arg_bytes, double bytes, const char *shape_text) {
+    const int wide = strcmp(name, "quantize") == 0 || strcmp(name, "router_topk") == 0;
     gpu_op op = {name, args, arg_bytes};
     const gpu_work work = {gpu_run_op, &op, 0};
     gpu_times t;
@@ -30,7 +33,7 @@ static embed_status one(gpu_bench *b, const char *name, const char *what, const 
     EMB_TRY(gpu_time(b, &work, 1, &t));
     const gpu_row row = {.what = what,
                          .shape = shape_text,
-                         .dtype = "bf16",
+                         .dtype = wide ? "f32" : "bf16", /* of what is read */
                          .seconds = gpu_median(&t),
                          .bytes = bytes,
                          .measure = bytes > 0 ? "of the copy" : NULL,
@@ -94,6 +97,50 @@ static embed_status lookup(gpu_bench *b, const shape *s, const char *text) {
     EMB_TRY(one(b, "embed_lookup", "embedding + norm", &a, sizeof a,
                 2 * (double)n * ELT + 4 * (double)s->tokens, text));
 fail:
+    gpu_free_arrays(b);
+    return st;
+}
+
+/* Rows in the device's memory in place of word embeddings, in random order; and the same rows moved
+ * one by one, as they are packed for a device. */
+static embed_status rows(gpu_bench *b, const shape *s, const char *text) {
+    const size_t t = (size_t)s->tokens, n = t * (size_t)s->dim, row = (size_t)s->dim * ELT;
+    uint64_t *host = calloc(2 * t, sizeof *host);
+    emb_dptr ids, word, table, places, gamma, y;
+    embed_status st = EMBED_OK;
+    if (host == NULL)
+        return emb_fail(EMBED_ERR_NOMEM, "addresses");
+    EMB_TRY(gpu_integers(b, t, 1, &ids));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_BF16, &word));
+    EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &table));
+    EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &gamma));
+    EMB_TRY(gpu_array(b, n * ELT, &y));
+    EMB_TRY(gpu_array(b, 2 * t * sizeof *host, &places));
+    for (size_t i = 0; i < t; i++) /* an odd factor and a power of two: a permutation */
+        host[i] = table.at + (i * 7919 + 13) % t * row;
+    EMB_TRY(gpu_put(b, places, host, t * sizeof *host));
+    const emb_cuda_embed_lookup_args a = {.ids = gpu_pointer(ids),
+                                          .word = gpu_pointer(word),
+                                          .rows = gpu_pointer(places),
+                                          .rows_dtype = EMBED_BF16,
+                                          .gamma = gpu_pointer(gamma),
+                                          .y = gpu_pointer(y),
+                                          .tokens = s->tokens,
+                                          .dim = s->dim,
+                                          .dtype = EMBED_BF16,
+                                          .eps = 1e-5f};
+    EMB_TRY(one(b, "embed_lookup", "n-gram rows + norm", &a, sizeof a,
+                2 * (double)n * ELT + 12 * (double)t, text));
+    for (size_t i = 0; i < t; i++) {
+        host[2 * i] = table.at + (i * 7919 + 13) % t * row;
+        host[2 * i + 1] = y.at + i * row;
+    }
+    EMB_TRY(gpu_put(b, places, host, 2 * t * sizeof *host));
+    const emb_cuda_row_copy_args c = {NULL, gpu_pointer(places), s->tokens, (int64_t)row};
+    EMB_TRY(
+        one(b, "row_copy", "rows moved", &c, sizeof c, 2 * (double)n * ELT + 16 * (double)t, text));
+fail:
+    free(host);
     gpu_free_arrays(b);
     return st;
 }
@@ -229,6 +276,7 @@ embed_status gpu_section_memory(gpu_bench *b) {
     (void)snprintf(text, sizeof text, "%lldx%lld", (long long)s->tokens, (long long)s->dim);
     EMB_TRY(norms(b, s, text));
     EMB_TRY(lookup(b, s, text));
+    EMB_TRY(rows(b, s, text));
     EMB_TRY(routing(b, s, text));
     EMB_TRY(pooling(b, s, text));
     EMB_TRY(quantizing(b, s, text));
