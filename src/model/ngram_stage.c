@@ -44,8 +44,9 @@ struct emb_stage {
     struct staged slots[EMB_STAGE_SLOTS];
     pthread_mutex_t mutex;
     pthread_cond_t work, done;
-    pthread_t helper;
-    int started, stop;
+    pthread_t helpers[EMB_STAGE_HELPERS];
+    int started; /* helpers */
+    int stop;
     pid_t pid; /* the process the helper runs in */
 };
 
@@ -125,11 +126,11 @@ static embed_status start_helper(emb_stage *s) {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    const int err = pthread_create(&s->helper, NULL, helper_main, s);
+    const int err = pthread_create(&s->helpers[s->started], NULL, helper_main, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (err != 0)
         return emb_fail(EMBED_ERR_THREAD, "thread that fetches table rows: %s", strerror(err));
-    s->started = 1;
+    s->started++;
     return EMBED_OK;
 }
 
@@ -177,7 +178,7 @@ embed_status emb_stage_create(emb_stage **out, const emb_env *env, embed_table *
         EMB_TRY(emb_device_rows_create(&s->rows, env, table, device, tokens));
     for (int i = 0; i < s->n; i++)
         EMB_TRY(reserve(s, &s->slots[i], tokens));
-    if (table != NULL)
+    for (int i = 0; table != NULL && i < (s->rows != NULL ? EMB_STAGE_HELPERS : 1); i++)
         EMB_TRY(start_helper(s));
     *out = s;
     return EMBED_OK;
@@ -194,9 +195,10 @@ void emb_stage_free(emb_stage *s) {
     if (s->started && ours) {
         pthread_mutex_lock(&s->mutex);
         s->stop = 1;
-        pthread_cond_signal(&s->work);
+        pthread_cond_broadcast(&s->work);
         pthread_mutex_unlock(&s->mutex);
-        pthread_join(s->helper, NULL);
+        for (int i = 0; i < s->started; i++)
+            pthread_join(s->helpers[i], NULL);
     }
     for (int i = 0; i < s->n; i++) {
         emb_ngram_fetcher_free(s->slots[i].fetcher);

@@ -4,7 +4,7 @@
  * GPU copy stream can take over the last: find rows, bring bytes (both ngram/ngram_fetch.h), hand
  * them to the encoder (emb_stage_take).
  *
- * Owned by the thread whose call runs; only the helper works beside it. The order of batches, and
+ * Owned by the thread whose call runs; only the helpers work beside it. The order of batches, and
  * so every result, is the same with and without helper. */
 #ifndef EMB_MODEL_NGRAM_STAGE_H
 #define EMB_MODEL_NGRAM_STAGE_H
@@ -16,6 +16,9 @@
 /* One in the encoder, one whose rows are there or on their way, one behind it: the disk has the
  * requests of the next batch while the rows of this one are decoded. */
 #define EMB_STAGE_SLOTS 3
+/* Threads that fetch; one where the CPU encodes, which has better use for the others. A device
+ * takes millions of tokens a second, more than one thread finds and gathers rows for. */
+#define EMB_STAGE_HELPERS 2
 
 typedef struct emb_stage emb_stage;
 

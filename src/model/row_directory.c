@@ -4,16 +4,18 @@
 
 #define WAYS 16
 
-typedef struct entry {
-    uint64_t filled, used; /* batches: that brings it, of the last use; used 0: empty */
-    uint32_t row;
-    uint32_t ready; /* 1: checked, the header is there */
-    emb_ngram_row_header header;
-} entry;
+/* The places of a set; what a search looks at is one cache line. */
+typedef struct row_set {
+    uint32_t row[WAYS];    /* number + 1, 0 for an empty place */
+    uint64_t filled[WAYS]; /* the batch that brings it */
+    uint64_t used[WAYS];   /* the last batch that uses it */
+    uint8_t ready[WAYS];   /* 1: checked, the header is there */
+} row_set;
 
 struct emb_row_directory {
     emb_env env;
-    entry *entries; /* [sets, ways] */
+    row_set *set;                  /* [sets] */
+    emb_ngram_row_header *headers; /* [sets, ways] */
     uint64_t sets, ways;
 };
 
@@ -22,20 +24,25 @@ uint64_t emb_row_directory_round(uint64_t places) {
     return places < WAYS ? places : places / WAYS * WAYS;
 }
 
-uint64_t emb_row_directory_bytes(uint64_t places) {
-    return sizeof(emb_row_directory) + emb_row_directory_round(places) * sizeof(entry);
+static uint64_t ways_of(uint64_t places) {
+    return places < WAYS ? places : WAYS;
 }
 
-embed_status emb_row_directory_create(emb_row_directory **out, const emb_env *env,
-                                      uint64_t places) {
+uint64_t emb_row_directory_bytes(uint64_t places) {
+    return sizeof(emb_row_directory) + places / ways_of(places) * sizeof(row_set) +
+           emb_row_directory_round(places) * sizeof(emb_ngram_row_header);
+}
+
+embed_status emb_row_directory_create(emb_row_directory **out, const emb_env *env, uint64_t n) {
     embed_status st = EMBED_OK;
     emb_row_directory *d = NULL;
     *out = NULL;
     EMB_TRY(emb_new(env, sizeof *d, (void **)&d));
     d->env = *env;
-    d->ways = places < WAYS ? places : WAYS;
-    d->sets = places / d->ways;
-    EMB_TRY(emb_new_array(env, d->sets * d->ways, sizeof *d->entries, (void **)&d->entries));
+    d->ways = ways_of(n);
+    d->sets = n / d->ways;
+    EMB_TRY(emb_new_array(env, d->sets, sizeof *d->set, (void **)&d->set));
+    EMB_TRY(emb_new_array(env, d->sets * d->ways, sizeof *d->headers, (void **)&d->headers));
     *out = d;
     return EMBED_OK;
 fail:
@@ -47,7 +54,8 @@ void emb_row_directory_free(emb_row_directory *d) {
     if (d == NULL)
         return;
     const emb_env env = d->env;
-    emb_free(&env, d->entries);
+    emb_free(&env, d->headers);
+    emb_free(&env, d->set);
     emb_free(&env, d);
 }
 
@@ -56,48 +64,54 @@ uint64_t emb_row_directory_places(const emb_row_directory *d) {
 }
 
 /* Rows that are neighbours are hot together: spread them. */
-static entry *set_of(const emb_row_directory *d, uint32_t row) {
+static uint64_t set_of(const emb_row_directory *d, uint32_t row) {
     const uint64_t h = (row + UINT64_C(1)) * 0x9fb21c651e98df25u;
-    return d->entries + (uint64_t)((unsigned __int128)(h ^ h << 32) * d->sets >> 64) * d->ways;
+    return (uint64_t)((unsigned __int128)(h ^ h << 32) * d->sets >> 64);
 }
 
-static entry *entry_of(const emb_row_directory *d, uint32_t row) {
-    entry *set = set_of(d, row);
-    for (uint64_t w = 0; w < d->ways; w++)
-        if (set[w].used != 0 && set[w].row == row)
-            return &set[w];
-    return NULL;
+/* ways: it is not there. */
+static uint64_t way_of(const emb_row_directory *d, const row_set *set, uint32_t row) {
+    uint64_t w = 0;
+    while (w < d->ways && set->row[w] != row + 1)
+        w++;
+    return w;
 }
 
 uint64_t emb_row_directory_find(emb_row_directory *d, uint32_t row, uint64_t batch,
                                 emb_ngram_row_header *header) {
-    entry *e = entry_of(d, row);
-    if (e == NULL || !e->ready || e->filled > batch)
+    const uint64_t at = set_of(d, row);
+    row_set *set = &d->set[at];
+    const uint64_t w = way_of(d, set, row);
+    if (w == d->ways || !set->ready[w] || set->filled[w] > batch)
         return EMB_NO_PLACE;
-    e->used = e->used > batch ? e->used : batch;
-    *header = e->header;
-    return (uint64_t)(e - d->entries);
+    set->used[w] = set->used[w] > batch ? set->used[w] : batch;
+    *header = d->headers[at * d->ways + w];
+    return at * d->ways + w;
 }
 
 uint64_t emb_row_directory_take(emb_row_directory *d, uint32_t row, uint64_t batch) {
-    entry *set = set_of(d, row), *oldest = set;
-    if (entry_of(d, row) != NULL)
+    const uint64_t at = set_of(d, row);
+    row_set *set = &d->set[at];
+    uint64_t oldest = 0;
+    if (way_of(d, set, row) < d->ways)
         return EMB_NO_PLACE; /* another batch brings it just now */
     for (uint64_t w = 1; w < d->ways; w++)
-        if (set[w].used < oldest->used)
-            oldest = &set[w];
-    if (oldest->used >= batch)
+        if (set->used[w] < set->used[oldest])
+            oldest = w;
+    if (set->used[oldest] >= batch)
         return EMB_NO_PLACE;
-    *oldest = (entry){.filled = batch, .used = batch, .row = row};
-    return (uint64_t)(oldest - d->entries);
+    set->row[oldest] = row + 1;
+    set->filled[oldest] = set->used[oldest] = batch;
+    set->ready[oldest] = 0;
+    return at * d->ways + oldest;
 }
 
 void emb_row_directory_ready(emb_row_directory *d, uint64_t place,
                              const emb_ngram_row_header *header) {
-    d->entries[place].header = *header;
-    d->entries[place].ready = 1;
+    d->headers[place] = *header;
+    d->set[place / d->ways].ready[place % d->ways] = 1;
 }
 
 void emb_row_directory_clear(emb_row_directory *d) {
-    memset(d->entries, 0, d->sets * d->ways * sizeof *d->entries);
+    memset(d->set, 0, d->sets * sizeof *d->set);
 }

@@ -14,8 +14,8 @@
 
 typedef struct emb_row_directory emb_row_directory;
 
-/* places: rows that there is room for, at least 1. One thread at a time. */
-embed_status emb_row_directory_create(emb_row_directory **out, const emb_env *env, uint64_t places);
+/* n: rows that there is room for, at least 1. One thread at a time. */
+embed_status emb_row_directory_create(emb_row_directory **out, const emb_env *env, uint64_t n);
 void emb_row_directory_free(emb_row_directory *d); /* NULL is a no-op */
 uint64_t emb_row_directory_places(const emb_row_directory *d);
 /* Before it is made: the places there will be of so many, in whole sets; and the bytes of so many.
