@@ -144,6 +144,11 @@ __device__ inline void emb_registers_shrink() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
+/* The compiler is not to know what x is: what follows from it is computed anew, not kept. */
+__device__ static inline void emb_forget(int &x) {
+    asm volatile("" : "+r"(x));
+}
+
 /* Before the products of a group: accumulators and operands are as this thread left them. */
 __device__ static inline void emb_wgmma_fence() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -152,12 +157,14 @@ __device__ static inline void emb_wgmma_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 /* All groups but the NEWEST have read their operands and written d. */
-template <int NEWEST, int N>
-__device__ inline void emb_wgmma_wait(float (&d)[N]) {
+template <int NEWEST, int M, int N>
+__device__ inline void emb_wgmma_wait(float (&d)[M][N]) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(NEWEST) : "memory");
     EMB_UNROLL
-    for (int i = 0; i < N; i++) /* d is not read before */
-        asm volatile("" : "+f"(d[i])::"memory");
+    for (int i = 0; i < M; i++)
+        EMB_UNROLL
+    for (int j = 0; j < N; j++) /* d is not read before */
+        asm volatile("" : "+f"(d[i][j])::"memory");
 }
 
 /* Names and operands of 16 accumulators each. */
@@ -168,8 +175,6 @@ __device__ inline void emb_wgmma_wait(float (&d)[N]) {
 #define EMB_WGMMA_S3 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define EMB_WGMMA_S4 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define EMB_WGMMA_S5 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define EMB_WGMMA_S6 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
-#define EMB_WGMMA_S7 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define EMB_WGMMA_D0 \
     "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), \
     "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
@@ -188,20 +193,13 @@ __device__ inline void emb_wgmma_wait(float (&d)[N]) {
 #define EMB_WGMMA_D5 \
     "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), \
     "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])
-#define EMB_WGMMA_D6 \
-    "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]), \
-    "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111])
-#define EMB_WGMMA_D7 \
-    "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), \
-    "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
 /* clang-format on */
 #define EMB_WGMMA_S_16 EMB_WGMMA_S0
 #define EMB_WGMMA_S_64 EMB_WGMMA_S0 ", " EMB_WGMMA_S1 ", " EMB_WGMMA_S2 ", " EMB_WGMMA_S3
-#define EMB_WGMMA_S_128                                                                            \
-    EMB_WGMMA_S_64 ", " EMB_WGMMA_S4 ", " EMB_WGMMA_S5 ", " EMB_WGMMA_S6 ", " EMB_WGMMA_S7
+#define EMB_WGMMA_S_96 EMB_WGMMA_S_64 ", " EMB_WGMMA_S4 ", " EMB_WGMMA_S5
+#define EMB_WGMMA_D_96 EMB_WGMMA_D_64, EMB_WGMMA_D4, EMB_WGMMA_D5
 #define EMB_WGMMA_D_16 EMB_WGMMA_D0
 #define EMB_WGMMA_D_64 EMB_WGMMA_D0, EMB_WGMMA_D1, EMB_WGMMA_D2, EMB_WGMMA_D3
-#define EMB_WGMMA_D_128 EMB_WGMMA_D_64, EMB_WGMMA_D4, EMB_WGMMA_D5, EMB_WGMMA_D6, EMB_WGMMA_D7
 
 #define EMB_WGMMA(T, TYPE, N, REGISTERS, A, B, ADD, AS)                                            \
     template <bool NN>                                                                             \
@@ -220,10 +218,10 @@ __device__ inline void emb_wgmma_wait(float (&d)[N]) {
  * its tile a column of b, or with NN a row of b. add 0: d is only written. */
 EMB_WGMMA(emb_f16, "f16", "32", 16, "%16", "%17", "%18", "%19")
 EMB_WGMMA(emb_f16, "f16", "128", 64, "%64", "%65", "%66", "%67")
-EMB_WGMMA(emb_f16, "f16", "256", 128, "%128", "%129", "%130", "%131")
+EMB_WGMMA(emb_f16, "f16", "192", 96, "%96", "%97", "%98", "%99")
 EMB_WGMMA(emb_bf16, "bf16", "32", 16, "%16", "%17", "%18", "%19")
 EMB_WGMMA(emb_bf16, "bf16", "128", 64, "%64", "%65", "%66", "%67")
-EMB_WGMMA(emb_bf16, "bf16", "256", 128, "%128", "%129", "%130", "%131")
+EMB_WGMMA(emb_bf16, "bf16", "192", 96, "%96", "%97", "%98", "%99")
 
 #else
 
@@ -258,14 +256,16 @@ template <int N>
 void emb_registers_shrink() {
     static_assert(N >= 24 && N <= 256 && N % 8 == 0, "setmaxnreg");
 }
+static inline void emb_forget(int &) {
+}
 static inline void emb_wgmma_fence() {
     emb_shim_wgmma_fence();
 }
 static inline void emb_wgmma_commit() {
     emb_shim_wgmma_commit();
 }
-template <int NEWEST, int N>
-void emb_wgmma_wait(float (&)[N]) {
+template <int NEWEST, int M, int N>
+void emb_wgmma_wait(float (&)[M][N]) {
     emb_shim_wgmma_wait(NEWEST);
 }
 template <class T>

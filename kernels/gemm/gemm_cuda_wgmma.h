@@ -1,12 +1,14 @@
 /* gemm_cuda_wgmma: a product of f16 or bf16 matrices on the tensor cores of sm_90a. A block takes
  * tile after tile of BM x BN. Its first warpgroup brings stages of 64 values of k: rows of x by
- * cp.async, since they may be gathered and end anywhere, w by bulk copies. The others, one for 64
- * rows each, multiply from shared memory; while they finish a tile, the first stages of the next
- * arrive.
+ * cp.async, since they may be gathered and end anywhere, w by bulk copies. The other warpgroups
+ * take tiles in turn and multiply from shared memory: while one finishes its tile, on which the
+ * tensor cores would have to wait, the stages of the next tile go to another.
  *
  * Stage s is full when all 128 threads of the first warpgroup have seen their copies of it arrive
  * (LAG stages later, so that some are always under way) and the bytes of w are there; it is empty
- * when each warp of the others has seen the products that read it end. */
+ * when each warp of the warpgroup whose tile it is has seen the products that read it end. A
+ * barrier's parity tells two phases apart and no more, so a warpgroup looks at the stages of its
+ * tile only when the one before has found all of its own full: it then has the turn. */
 #ifndef EMB_KERNELS_GEMM_CUDA_WGMMA_H
 #define EMB_KERNELS_GEMM_CUDA_WGMMA_H
 
@@ -19,7 +21,7 @@ struct emb_wgmma_params {
     int32_t tiles_across, tiles;
 };
 
-template <int BM_, int BN_, int STAGES_, int BLOCKS_, int PRODUCER_, int CONSUMER_>
+template <int BM_, int BN_, int GROUPS_, int STAGES_, int BLOCKS_, int PRODUCER_, int CONSUMER_>
 struct emb_wgmma_shape {
     enum {
         BM = BM_,
@@ -29,7 +31,8 @@ struct emb_wgmma_shape {
         BLOCKS = BLOCKS_,     /* on a multiprocessor */
         PRODUCER = PRODUCER_, /* registers a thread; 0: all alike */
         CONSUMER = CONSUMER_,
-        GROUPS = BM / 64,
+        GROUPS = GROUPS_, /* warpgroups that take tiles */
+        MI = BM / 64,
         THREADS = EMB_WARPGROUP * (GROUPS + 1),
         /* Less than STAGES - 1: a stage is given back after the products of the next are issued. */
         LAG = STAGES > 6 ? 4 : STAGES - 2,
@@ -39,7 +42,7 @@ struct emb_wgmma_shape {
         STAGE_BYTES = A_BYTES + B_BYTES,
         NN_COLUMNS = BN < 64 ? BN : 64, /* of w, in one bulk copy */
         PATTERN = 1024,                 /* of the swizzle, to which the dynamic array is aligned */
-        SHARED = PATTERN + STAGES * STAGE_BYTES + 2 * STAGES * 8
+        SHARED = PATTERN + STAGES * STAGE_BYTES + (2 * STAGES + GROUPS) * 8
     };
     static_assert(BM % 64 == 0 && BN % 32 == 0 && LAG >= 1, "whole products");
     static_assert(STAGE_BYTES % PATTERN == 0 && A_BYTES % PATTERN == 0, "tiles start patterns");
@@ -48,6 +51,7 @@ struct emb_wgmma_shape {
 struct emb_wgmma_pipe {
     unsigned char *stages;
     uint64_t *full, *empty; /* [STAGES] */
+    uint64_t *turn;         /* [GROUPS] */
 };
 
 /* ---------------------------------------------------------------------------- first warpgroup */
@@ -122,17 +126,21 @@ __device__ inline void emb_wgmma_produce(const emb_wgmma_params &p, const emb_wg
 
 /* --------------------------------------------------------------------------- other warpgroups */
 
-/* acc += the 64 rows at `a` times the stage's w at `b`, shared addresses; `first`: acc = . */
+/* acc += the rows at `a` times the stage's w at `b`, shared addresses; `first`: acc = . */
 template <class T, class S, bool NN>
-__device__ inline void emb_wgmma_stage(float (&acc)[S::BN / 2], unsigned a, unsigned b, int first) {
+__device__ inline void emb_wgmma_stage(float (&acc)[S::MI][S::BN / 2], unsigned a, unsigned b,
+                                       int first) {
     enum { ROW = NN ? 2 * S::NN_COLUMNS : EMB_SWIZZLE_128 };
     emb_wgmma_fence();
     EMB_UNROLL
     for (int k = 0; k < S::BK; k += 16) {
         const unsigned b_at = b + (NN ? k * ROW : 2 * k);
-        emb_wgmma<NN>(T(), acc, emb_wgmma_descriptor(a + 2 * k, EMB_SWIZZLE_128, 1024, 0),
-                      emb_wgmma_descriptor(b_at, ROW, 8 * ROW, NN ? S::BK * ROW : 0),
-                      !first || k > 0);
+        EMB_UNROLL
+        for (int i = 0; i < S::MI; i++)
+            emb_wgmma<NN>(
+                T(), acc[i],
+                emb_wgmma_descriptor(a + i * (64 * S::BK * 2) + 2 * k, EMB_SWIZZLE_128, 1024, 0),
+                emb_wgmma_descriptor(b_at, ROW, 8 * ROW, NN ? S::BK * ROW : 0), !first || k > 0);
     }
     emb_wgmma_commit();
 }
@@ -181,61 +189,71 @@ __device__ static inline void emb_wgmma_activate(int32_t act, float (&v)[8]) {
         v[i] = one[i];
 }
 
-/* 8 values of this thread, columns col + 8 i + (0, 1) of row m, 0 <= i < 4, become y: bias,
- * activation and mul here, then lane q of the four of the row writes 8 columns from col + 8 q on.
- */
+/* What a thread needs of a row of y; `there`: it is one. */
 template <class T>
-__device__ inline void emb_wgmma_store(const emb_gemm_params &p, const emb_gemm_rows &r, int64_t m,
-                                       int64_t col, float (&v)[8]) {
-    const emb_cuda_gemm_args &a = p.a;
-    const int q = (int)threadIdx.x % 4;
+struct emb_wgmma_row {
+    T *y;
+    const T *mul;
+    const float *bias; /* of the group */
+    int there;
+};
+
+/* 8 sums of this thread, columns col + 8 i + (0, 1) with 0 <= i < 4, become y: bias, activation and
+ * mul here, then lane q of the four of the row writes 8 columns from col + 6 q on. */
+template <class T>
+__device__ inline void emb_wgmma_store(const emb_gemm_params &p, const emb_wgmma_row<T> &row,
+                                       int col, float (&v)[8]) {
+    const int q = (int)threadIdx.x % 4, n = (int)p.a.n;
     uint32_t w[4];
-    emb_wgmma_activate(a.act, v);
-    if (a.mul != NULL && m < r.end) {
-        const T *const mul = (const T *)a.mul + m * a.ldmul + col + 2 * q;
+    if (row.bias != NULL) {
         EMB_UNROLL
         for (int i = 0; i < 8; i++)
-            if (col + 2 * q + i / 2 * 8 + i % 2 < a.n)
-                v[i] *= emb_to_float(mul[i / 2 * 8 + i % 2]);
+            v[i] += col + i / 2 * 8 + i % 2 < n ? row.bias[col + i / 2 * 8 + i % 2] : 0.0f;
+    }
+    emb_wgmma_activate(p.a.act, v);
+    if (p.a.mul != NULL && row.there) {
+        EMB_UNROLL
+        for (int i = 0; i < 8; i++)
+            if (col + i / 2 * 8 + i % 2 < n)
+                v[i] *= emb_to_float(row.mul[col + i / 2 * 8 + i % 2]);
     }
     EMB_UNROLL
     for (int i = 0; i < 4; i++)
         w[i] = emb_pack(T(), v[2 * i], v[2 * i + 1]);
     emb_quad_transpose(w);
-    const int64_t at = col + 8 * q, left = a.n - at;
-    if (m >= r.end || left <= 0)
+    col += 6 * q; /* from 2 q on to 8 q on */
+    if (!row.there || col >= n)
         return;
-    T *const y = (T *)a.y + m * a.ldy + at;
-    if (p.y_vector && left >= 8) {
-        *(uint4 *)y = uint4{w[0], w[1], w[2], w[3]};
+    if (p.y_vector && col + 8 <= n) {
+        *(uint4 *)(row.y + col) = uint4{w[0], w[1], w[2], w[3]};
         return;
     }
     EMB_UNROLL
     for (int i = 0; i < 8; i++)
-        if (i < left)
-            y[i] = T{(uint16_t)(w[i / 2] >> 16 * (i % 2))};
+        if (col + i < n)
+            row.y[col + i] = T{(uint16_t)(w[i / 2] >> 16 * (i % 2))};
 }
 
 template <class T, class S>
-__device__ inline void emb_wgmma_finish(const emb_gemm_params &p, const emb_gemm_rows &r,
-                                        int64_t first, int64_t n0, float (&acc)[S::BN / 2]) {
+__device__ inline void emb_wgmma_finish(const emb_gemm_params &p, int first, int end, int group,
+                                        int n0, float (&acc)[S::MI][S::BN / 2]) {
+    const emb_cuda_gemm_args &a = p.a;
     const int thread = (int)threadIdx.x % EMB_WARPGROUP, lane = thread % EMB_WARP;
-    const int64_t m = first + thread / EMB_WARP * 16 + lane / 4;
-    const float *const bias = p.a.bias != NULL ? p.a.bias + r.group * p.a.n : NULL;
     EMB_UNROLL
-    for (int j = 0; j < S::BN; j += 32) {
-        float add[8], v[8];
+    for (int i = 0; i < 2 * S::MI; i++) {
+        const int m = first + thread / EMB_WARP * 16 + lane / 4 + i / 2 * 64 + i % 2 * 8;
+        const emb_wgmma_row<T> row = {(T *)a.y + m * a.ldy,
+                                      a.mul != NULL ? (const T *)a.mul + m * a.ldmul : NULL,
+                                      a.bias != NULL ? a.bias + group * a.n : NULL, m < end};
+        int col = n0 + lane % 4 * 2;
+        emb_forget(col);
         EMB_UNROLL
-        for (int i = 0; i < 8; i++) {
-            const int64_t n = n0 + j + i / 2 * 8 + lane % 4 * 2 + i % 2;
-            add[i] = bias != NULL && n < p.a.n ? bias[n] : 0.0f;
-        }
-        EMB_UNROLL
-        for (int half = 0; half < 2; half++) {
+        for (int j = 0; j < S::BN; j += 32) {
+            float v[8];
             EMB_UNROLL
-            for (int i = 0; i < 8; i++)
-                v[i] = acc[j / 2 + i / 2 * 4 + half * 2 + i % 2] + add[i];
-            emb_wgmma_store<T>(p, r, m + 8 * half, n0 + j, v);
+            for (int c = 0; c < 8; c++)
+                v[c] = acc[i / 2][j / 2 + c / 2 * 4 + i % 2 * 2 + c % 2];
+            emb_wgmma_store<T>(p, row, col + j, v);
         }
     }
 }
@@ -243,37 +261,37 @@ __device__ inline void emb_wgmma_finish(const emb_gemm_params &p, const emb_gemm
 template <class T, class S, bool NN>
 __device__ inline void emb_wgmma_consume(const emb_wgmma_params &p, const emb_wgmma_pipe &pipe) {
     const emb_cuda_gemm_args &a = p.g.a;
-    const int group = (int)threadIdx.x / EMB_WARPGROUP - 1, lane = (int)threadIdx.x % EMB_WARP;
-    const int stages = (int)((a.k + S::BK - 1) / S::BK);
+    const unsigned group = threadIdx.x / EMB_WARPGROUP - 1, lane = threadIdx.x % EMB_WARP;
+    const unsigned stages = (unsigned)((a.k + S::BK - 1) / S::BK);
     const unsigned base = emb_shared_address(pipe.stages);
-    unsigned used = 0;
+    unsigned used = 0, tiles = 0;
     for (int tile = (int)blockIdx.x; tile < p.tiles; tile += (int)gridDim.x) {
         const emb_gemm_rows r = emb_gemm_find_rows(a, S::BM, tile / p.tiles_across);
-        const int64_t first = r.first + 64 * group;
-        float acc[S::BN / 2];
+        float acc[S::MI][S::BN / 2];
         if (r.first >= r.end)
             continue;
-        if (first >= r.end) { /* nothing here: the stages pass by */
-            for (int s = 0; s < stages; s++, used++) {
-                emb_barrier_wait(&pipe.full[used % S::STAGES], used / S::STAGES & 1);
-                __syncwarp();
-                if (lane == 0)
-                    emb_barrier_arrive(&pipe.empty[used % S::STAGES]);
-            }
+        const int first = (int)r.first, end = (int)r.end, of = r.group; /* fewer registers */
+        const unsigned turn = tiles / S::GROUPS;
+        if (tiles++ % S::GROUPS != group) {
+            used += stages;
             continue;
         }
-        for (int s = 0; s < stages; s++, used++) {
+        if (S::GROUPS > 1) /* the first group has the first turn */
+            emb_barrier_wait(&pipe.turn[group], (turn & 1) ^ (group == 0));
+        for (unsigned s = 0; s < stages; s++, used++) {
             const unsigned slot = used % S::STAGES, at = base + slot * S::STAGE_BYTES;
             emb_barrier_wait(&pipe.full[slot], used / S::STAGES & 1);
-            emb_wgmma_stage<T, S, NN>(acc, at + group * (64 * S::BK * 2), at + S::A_BYTES, s == 0);
+            emb_wgmma_stage<T, S, NN>(acc, at, at + S::A_BYTES, s == 0);
             emb_wgmma_wait<1>(acc);
             if (lane == 0 && s > 0)
                 emb_barrier_arrive(&pipe.empty[(used - 1) % S::STAGES]);
         }
+        if (S::GROUPS > 1 && lane == 0)
+            emb_barrier_arrive(&pipe.turn[(group + 1) % S::GROUPS]);
         emb_wgmma_wait<0>(acc);
         if (lane == 0)
             emb_barrier_arrive(&pipe.empty[(used - 1) % S::STAGES]);
-        emb_wgmma_finish<T, S>(p.g, r, first, (int64_t)(tile % p.tiles_across) * S::BN, acc);
+        emb_wgmma_finish<T, S>(p.g, first, end, of, tile % p.tiles_across * S::BN, acc);
     }
 }
 
@@ -285,11 +303,14 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     pipe.stages = shared + (0u - emb_shared_address(shared)) % S::PATTERN;
     pipe.full = (uint64_t *)(pipe.stages + S::STAGES * S::STAGE_BYTES);
     pipe.empty = pipe.full + S::STAGES;
+    pipe.turn = pipe.empty + S::STAGES;
     if (threadIdx.x == 0) {
         for (int s = 0; s < S::STAGES; s++) {
             emb_barrier_init(&pipe.full[s], EMB_WARPGROUP + 1);
-            emb_barrier_init(&pipe.empty[s], S::GROUPS * (EMB_WARPGROUP / EMB_WARP));
+            emb_barrier_init(&pipe.empty[s], EMB_WARPGROUP / EMB_WARP);
         }
+        for (int g = 0; g < S::GROUPS; g++)
+            emb_barrier_init(&pipe.turn[g], EMB_WARPGROUP / EMB_WARP);
         emb_barrier_init_done();
     }
     __syncthreads();

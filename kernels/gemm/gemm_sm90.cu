@@ -8,10 +8,11 @@ namespace {
 
 enum { ARCH = 90, USUAL_PROCESSORS = 132, LONGEST = INT32_MAX - 1024 /* 32-bit coordinates */ };
 
-/* BM, BN, stages, blocks a multiprocessor, registers of its two kinds of warpgroups */
-typedef emb_wgmma_shape<128, 256, 4, 1, 56, 224> large;
-typedef emb_wgmma_shape<64, 128, 4, 2, 0, 0> medium;
-typedef emb_wgmma_shape<64, 32, 16, 1, 0, 0> small;
+/* BM, BN, warpgroups that take tiles, stages, blocks a multiprocessor, registers of a thread that
+ * brings stages and of one that multiplies */
+typedef emb_wgmma_shape<128, 192, 2, 5, 1, 40, 232> large;
+typedef emb_wgmma_shape<64, 128, 1, 4, 2, 0, 0> medium;
+typedef emb_wgmma_shape<64, 32, 1, 16, 1, 0, 0> small;
 
 int64_t tiles(int64_t n, int64_t size) {
     return (n + size - 1) / size;

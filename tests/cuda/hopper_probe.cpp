@@ -49,9 +49,9 @@ void load(const params &p, const places &at) {
 void multiply(const params &p, const places &at) {
     const int t = (int)threadIdx.x % EMB_WARPGROUP, kind = p.a.kind;
     const int other = kind == HOPPER_DIFFERENT && t >= 64 && t < 96;
-    float acc[N / 2];
+    float acc[1][N / 2];
     for (int i = 0; i < N / 2; i++)
-        acc[i] = -1;
+        acc[0][i] = -1;
     if (kind == HOPPER_LEFT_BEHIND)
         return;
     if (kind != HOPPER_NO_BARRIER)
@@ -63,10 +63,10 @@ void multiply(const params &p, const places &at) {
         const unsigned b = emb_shared_address(at.w) + (kind == HOPPER_OUTSIDE ? 4 * PATTERN : 0);
         const uint64_t rows_of_x = emb_wgmma_descriptor(a, EMB_SWIZZLE_128, 1024, 0);
         if (p.a.nn)
-            emb_wgmma<true>(emb_bf16(), acc, rows_of_x,
+            emb_wgmma<true>(emb_bf16(), acc[0], rows_of_x,
                             emb_wgmma_descriptor(b + 64 * k, EMB_SWIZZLE_64, 512, 0), k > 0);
         else
-            emb_wgmma<false>(emb_bf16(), acc, rows_of_x,
+            emb_wgmma<false>(emb_bf16(), acc[0], rows_of_x,
                              emb_wgmma_descriptor(b + 2 * k, EMB_SWIZZLE_128, 1024, 0), k > 0);
     }
     emb_wgmma_commit();
@@ -78,7 +78,7 @@ void multiply(const params &p, const places &at) {
         emb_wgmma_wait<0>(acc);
     for (int i = 0; i < N / 2; i++) {
         const int row = t / 32 * 16 + i / 2 % 2 * 8 + t % 32 / 4;
-        p.a.y[row * N + i / 4 * 8 + t % 4 * 2 + i % 2] = acc[i];
+        p.a.y[row * N + i / 4 * 8 + t % 4 * 2 + i % 2] = acc[0][i];
     }
     if (kind == HOPPER_READ_EARLY)
         emb_wgmma_wait<0>(acc);

@@ -57,22 +57,23 @@ static void tile_edges_agree_with_double(void **state) {
          .bias = 1,
          .mul = 1,
          .processors = 5},
-        {.m = 127, .n = 255, .k = 64, .layout = EMB_GEMM_NT, .act = EMB_ACT_RELU, .processors = 1},
+        {.m = 70, .n = 580, .k = 776, .act = EMB_ACT_GELU, .bias = 1, .processors = 1}, /* long */
+        {.m = 127, .n = 191, .k = 64, .layout = EMB_GEMM_NT, .act = EMB_ACT_RELU, .processors = 1},
         {.m = 129,
-         .n = 257,
+         .n = 193,
          .k = 80,
          .layout = EMB_GEMM_NT,
          .act = EMB_ACT_GELU,
          .bias = 1,
          .processors = 1},
         {.m = 191,
-         .n = 264,
+         .n = 200,
          .k = 328,
          .layout = EMB_GEMM_NN,
          .act = EMB_ACT_SIGMOID,
          .mul = 1,
          .processors = 2},
-        {.m = 192, .n = 250, .k = 136, .layout = EMB_GEMM_NT, .mul = 1, .processors = 2},
+        {.m = 192, .n = 380, .k = 136, .layout = EMB_GEMM_NT, .mul = 1, .processors = 2},
     };
     (void)state;
     need_the_device();
