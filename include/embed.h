@@ -285,12 +285,14 @@ EMBED_API embed_status embed_device_info(int32_t i, embed_device *device);
 
 /* ----------------------------------------------------------------------------------- contexts */
 
-/* How one model lies on several devices. Vectors are those of one device, bit for bit. */
+/* How one model lies on several devices. Vectors are those of one device, bit for bit, if all are
+ * of one kind. */
 typedef enum embed_placement {
     EMBED_PLACE_REPLICATED = 0, /* all of it on each, batches go to whichever has least to do */
     EMBED_PLACE_EXPERTS = 1 /* expert e of each layer on device e mod n_devices only, the rest on
-                               each; one batch a device at a time, tokens go to their experts
-                               and back. For experts that do not fit one device; slower */
+                               each; all go through the layers in step, and tokens to their experts
+                               and back through NCCL. For experts that do not fit one device; slower
+                               where they do. A model without experts is replicated */
 } embed_placement;
 
 #define EMBED_ALL_DEVICES (-1) /* n_devices: all usable ones */

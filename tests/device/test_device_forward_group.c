@@ -109,6 +109,37 @@ static void spread(void **state) {
     close_world(&w);
 }
 
+/* Calls in the background work on several devices as on one; their output is host memory. */
+static void in_the_background(void **state) {
+    (void)state;
+    static float want[TEXTS * MAX_DIM], got[2][TEXTS * MAX_DIM];
+    world w;
+    open_world(&w, small_moe_spec(), 16);
+    one_device(&w, NULL, EMBED_F32, EMBED_F32, want);
+    for (int32_t placement = 0; placement < 2; placement++) {
+        embed_context *ctx;
+        embed_pending *pending[2];
+        make_fakes(&w, 7, 3);
+        TEST_OK(on_devices(&w, NULL, EMBED_F32, 3, placement, &ctx));
+        for (int i = 0; i < 2; i++)
+            TEST_OK(embed_encode_async(ctx, w.texts, TEXTS, NULL, got[i], TEXTS * MAX_DIM,
+                                       &pending[i]));
+        for (int i = 0; i < 2; i++) {
+            TEST_OK(embed_pending_wait(pending[i], -1, NULL));
+            embed_pending_free(pending[i]);
+            assert_memory_equal(got[i], want, TEXTS * (size_t)w.model->dim * sizeof *want);
+        }
+        embed_async_params p = EMBED_ASYNC_PARAMS_INIT;
+        p.on_device = 1;
+        test_fails(embed_encode_async(ctx, w.texts, TEXTS, &p, got[0], TEXTS * MAX_DIM, pending),
+                   EMBED_ERR_ARG, "does not encode on one device");
+        embed_context_free(ctx);
+        assert_string_equal(emb_fake_fault(w.fake), "");
+        drop_fake(&w);
+    }
+    close_world(&w);
+}
+
 /* ------------------------------------------------------------------------------------ weights */
 
 /* From the files once: the copies into the first device are all that one device takes. */
@@ -268,6 +299,7 @@ int main(void) {
                                        cmocka_unit_test(bert),
                                        cmocka_unit_test(tables),
                                        cmocka_unit_test(spread),
+                                       cmocka_unit_test(in_the_background),
                                        cmocka_unit_test(weights_come_once),
                                        cmocka_unit_test(no_transport),
                                        cmocka_unit_test(every_call),
