@@ -1174,16 +1174,19 @@ typedef struct embed_async_params {
  *   pending       set before the call can end; NULL if it is refused, and then `done` is not called
  * embed_context_free cancels what has not ended, and what callbacks would start meanwhile, and
  * waits for it; the handles are still to be freed and have EMBED_ERR_CANCELLED, if not another
- * status. Errors  of the call itself: _ARG, _ABI, _CAPACITY, _NOMEM, _THREAD, _DEVICE; of the work:
- * as embed_encode, by the handle Threads one call at a time per context; does not block */
+ * status.
+ * Errors  of the call: _ARG, _ABI, _CAPACITY, _NOMEM, _THREAD, _DEVICE; those of the work, as of
+ *         embed_encode, are told by the handle
+ * Threads one call at a time per context; does not block */
 EMBED_API embed_status embed_encode_async(embed_context *ctx, const embed_text *texts, size_t n,
                                           const embed_async_params *params, void *out, size_t cap,
                                           embed_pending **pending);
 
 /* Whether a call has ended. *done = 0: it has not, and the status is EMBED_OK. *done = 1: the
  * status and the message are those of the call, all of `out` is written, and `done` has returned.
- *   timeout_ms  how long to wait at most; negative: until it has ended. done may be NULL
- * Any number of threads, before embed_pending_free. */
+ *   timeout_ms  how long to wait at most; negative: until it has ended
+ *   done        may be NULL for embed_pending_wait
+ * Threads any number, before embed_pending_free */
 EMBED_API embed_status embed_pending_poll(embed_pending *pending, int32_t *done);
 EMBED_API embed_status embed_pending_wait(embed_pending *pending, int64_t timeout_ms,
                                           int32_t *done);
