@@ -193,7 +193,7 @@ static int feature(void *self, int32_t id, emb_feature *out, emb_device_error *e
     else if (id == EMB_FEATURE_NCCL)
         (void)emb_cuda_nccl(out);
     else if (id == EMB_FEATURE_CUDNN)
-        emb_cuda_cudnn(out);
+        (void)emb_cuda_dnn(out);
     else
         return emb_cuda_error(err, EMB_DEVICE_FAILED, "feature %d is not known", id);
     return EMB_DEVICE_OK;
@@ -216,6 +216,7 @@ const emb_backend *embed_backend_open(uint32_t abi) {
         emb_cuda_fill_stream(&table);
         emb_cuda_fill_graph(&table);
         emb_cuda_fill_gemm(&table);
+        emb_cuda_fill_attention(&table);
         emb_cuda_fill_nccl(&table);
         table.abi = EMB_BACKEND_ABI;
     }

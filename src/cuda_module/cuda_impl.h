@@ -83,9 +83,10 @@ int emb_cuda_ready(int32_t *devices, emb_device_error *err);
  * pointers; NULL with the reason in *feature, which is filled in any case and may be NULL. */
 struct emb_cuda_blas;
 struct emb_cuda_nccl;
+struct emb_cuda_dnn;
 const struct emb_cuda_blas *emb_cuda_blas(emb_feature *feature);
 const struct emb_cuda_nccl *emb_cuda_nccl(emb_feature *feature);
-void emb_cuda_cudnn(emb_feature *feature);
+const struct emb_cuda_dnn *emb_cuda_dnn(emb_feature *feature);
 void emb_cuda_blas_free(emb_be_device *d);     /* cuda_gemm.c */
 uint64_t emb_cuda_free_memory(int32_t device); /* by NVML; UINT64_MAX: not known */
 void *emb_cuda_library(const char *name, char *reason, size_t size);
@@ -99,5 +100,6 @@ void emb_cuda_fill_stream(emb_backend *t);
 void emb_cuda_fill_graph(emb_backend *t);
 void emb_cuda_fill_gemm(emb_backend *t);
 void emb_cuda_fill_nccl(emb_backend *t);
+void emb_cuda_fill_attention(emb_backend *t);
 
 #endif

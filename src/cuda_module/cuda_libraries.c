@@ -1,5 +1,8 @@
 #define _GNU_SOURCE
 #include <cublasLt.h>
+#ifdef EMB_HAVE_CUDNN
+#include <cudnn_graph.h>
+#endif
 #ifdef EMB_HAVE_NCCL
 #include <nccl.h>
 #endif
@@ -106,17 +109,26 @@ const struct emb_cuda_nccl *emb_cuda_nccl(emb_feature *feature) {
 #endif
 }
 
-/* Sequences without padding need 9.18.1 before Hopper. */
-void emb_cuda_cudnn(emb_feature *feature) {
+const struct emb_cuda_dnn *emb_cuda_dnn(emb_feature *feature) {
+#ifdef EMB_HAVE_CUDNN
     static library l;
-    static struct { size_t (*version)(void); } table;
-    static const char *const calls[] = {"cudnnGetVersion"};
+    static struct emb_cuda_dnn table;
+    static const char *const calls[] = {EMB_DNN_CALLS(EMB_CALL_NAME)};
     (void)pthread_mutex_lock(&lock);
-    if (!l.tried && open_calls(&l, "libcudnn.so.9", calls, 1, &table))
-        accept_version(&l, "cuDNN", (int32_t)table.version(), 91801, 100000);
+    if (!l.tried && open_calls(&l, "libcudnn.so.9", calls, sizeof calls / sizeof calls[0], &table))
+        accept_version(&l, "cuDNN", (int32_t)table.cudnnGetVersion(), 91801, 100000);
     l.tried = 1;
-    *feature = l.feature;
+    if (feature != NULL)
+        *feature = l.feature;
+    const int present = l.feature.present;
     (void)pthread_mutex_unlock(&lock);
+    return present ? &table : NULL;
+#else
+    if (feature != NULL)
+        (void)snprintf(feature->reason, sizeof feature->reason,
+                       "this module was built without cudnn_graph.h");
+    return NULL;
+#endif
 }
 
 /* NVML has no header in a minimal toolkit; these are its stable calls, and 0 is success. */

@@ -22,6 +22,19 @@
     X(cublasLtMatmulAlgoGetHeuristic)                                                              \
     X(cublasLtMatmulAlgoConfigGetAttribute)
 
+#define EMB_DNN_CALLS(X)                                                                           \
+    X(cudnnGetVersion)                                                                             \
+    X(cudnnGetErrorString)                                                                         \
+    X(cudnnCreate)                                                                                 \
+    X(cudnnDestroy)                                                                                \
+    X(cudnnSetStream)                                                                              \
+    X(cudnnBackendCreateDescriptor)                                                                \
+    X(cudnnBackendDestroyDescriptor)                                                               \
+    X(cudnnBackendFinalize)                                                                        \
+    X(cudnnBackendSetAttribute)                                                                    \
+    X(cudnnBackendGetAttribute)                                                                    \
+    X(cudnnBackendExecute)
+
 #define EMB_NCCL_CALLS(X)                                                                          \
     X(ncclGetVersion)                                                                              \
     X(ncclGetErrorString)                                                                          \
@@ -41,6 +54,11 @@
 #ifdef CUBLAS_VER_MAJOR
 struct emb_cuda_blas {
     EMB_BLAS_CALLS(EMB_CALL_FIELD)
+};
+#endif
+#ifdef EMB_HAVE_CUDNN
+struct emb_cuda_dnn {
+    EMB_DNN_CALLS(EMB_CALL_FIELD)
 };
 #endif
 #ifdef NCCL_MAJOR

@@ -9,6 +9,7 @@
 #include "kernels/moe_exchange/moe_exchange_cuda.h"
 #include "kernels/pool/pool_cuda.h"
 #include "kernels/quantize/quantize_cuda.h"
+#include "kernels/rotary/rotary_cuda.h"
 #include "kernels/router_topk/router_topk_cuda.h"
 #include "kernels/row_copy/row_copy_cuda.h"
 
@@ -39,6 +40,7 @@
     X(moe_return)                                                                                  \
     X(pool)                                                                                        \
     X(quantize)                                                                                    \
+    X(rotary)                                                                                      \
     X(router_topk)                                                                                 \
     X(row_copy)
 OPERATIONS(OPERATION)

@@ -14,7 +14,7 @@
 #include "embed.h"
 
 /* To be raised with any change to this file. */
-#define EMB_BACKEND_ABI 3u
+#define EMB_BACKEND_ABI 4u
 /* Name of the function a module exports, of type emb_backend_entry. */
 #define EMB_BACKEND_ENTRY "embed_backend_open"
 
@@ -66,8 +66,8 @@ typedef struct emb_device_facts {
 
 typedef enum emb_feature_id {
     EMB_FEATURE_CUBLASLT = 0, /* gemm_* */
-    EMB_FEATURE_CUDNN = 1,
-    EMB_FEATURE_NCCL = 2, /* comm_* */
+    EMB_FEATURE_CUDNN = 1,    /* attention_* */
+    EMB_FEATURE_NCCL = 2,     /* comm_* */
     EMB_FEATURES = 3
 } emb_feature_id;
 
@@ -85,6 +85,7 @@ typedef struct emb_be_graph emb_be_graph;
 typedef struct emb_be_kernel emb_be_kernel;
 typedef struct emb_be_op emb_be_op;
 typedef struct emb_be_gemm emb_be_gemm;
+typedef struct emb_be_attention emb_be_attention;
 typedef struct emb_be_comm emb_be_comm;
 
 /* One kernel: every kernel takes one struct by value, which both sides copy without knowing it. */
@@ -153,6 +154,25 @@ typedef struct emb_gemm_facts {
 typedef struct emb_gemm_args {
     emb_dptr x, w, bias, residual, y, workspace;
 } emb_gemm_args;
+
+/* softmax(q k^T scale) v of each text and head, texts end to end, without rotary positions. qkv
+ * [tokens, 3, heads, head_dim], out [tokens, heads, head_dim] of dtype. */
+typedef struct emb_attention_spec {
+    int64_t texts, longest; /* of the bucket; texts that are not there have length 0 */
+    int32_t heads, head_dim;
+    int32_t dtype; /* EMBED_F16 or EMBED_BF16 */
+    float scale;
+    uint64_t workspace_bytes; /* at most */
+} emb_attention_spec;
+
+typedef emb_gemm_facts emb_attention_facts;
+
+typedef struct emb_attention_args {
+    emb_dptr qkv, out;
+    emb_dptr lengths;                  /* int32 [texts] */
+    emb_dptr qkv_offsets, out_offsets; /* int32 [texts + 1]: first element of each text */
+    emb_dptr workspace;
+} emb_attention_args;
 
 /* One call for all ranks of the communicator: rank r works on its device's streams[r]. */
 typedef struct emb_all_to_all {
@@ -242,6 +262,14 @@ typedef struct emb_backend {
     void (*gemm_free)(emb_be_gemm *g);
     int (*gemm_run)(emb_be_gemm *g, emb_be_stream *s, const emb_gemm_args *args,
                     emb_device_error *err);
+
+    /* As gemm_*, by cuDNN. Not while the stream is captured. */
+    int (*attention_create)(emb_be_device *d, const emb_attention_spec *spec,
+                            emb_be_attention **out, emb_attention_facts *facts,
+                            emb_device_error *err);
+    void (*attention_free)(emb_be_attention *a);
+    int (*attention_run)(emb_be_attention *a, emb_be_stream *s, const emb_attention_args *args,
+                         emb_device_error *err);
 
     int (*comm_create)(emb_be_device *const *devices, int32_t n, emb_be_comm **out,
                        emb_device_error *err);

@@ -20,6 +20,7 @@ typedef struct emb_stream emb_stream;
 typedef struct emb_event emb_event;
 typedef struct emb_graph emb_graph;
 typedef struct emb_gemm_plan emb_gemm_plan;
+typedef struct emb_attention_plan emb_attention_plan;
 
 /* The backend must outlive the device. */
 embed_status emb_device_open(emb_device **out, const emb_env *env, const emb_backend *backend,
@@ -96,6 +97,14 @@ embed_status emb_gemm_plan_create(emb_gemm_plan **out, emb_device *d, const emb_
 void emb_gemm_plan_free(emb_gemm_plan *g);
 const emb_gemm_facts *emb_gemm_plan_facts(const emb_gemm_plan *g);
 embed_status emb_gemm_plan_run(emb_gemm_plan *g, emb_stream *s, const emb_gemm_args *args);
+
+/* Attention planned once for a bucket of texts and lengths. The same errors. Not in a capture. */
+embed_status emb_attention_plan_create(emb_attention_plan **out, emb_device *d,
+                                       const emb_attention_spec *spec);
+void emb_attention_plan_free(emb_attention_plan *a);
+const emb_attention_facts *emb_attention_plan_facts(const emb_attention_plan *a);
+embed_status emb_attention_plan_run(emb_attention_plan *a, emb_stream *s,
+                                    const emb_attention_args *args);
 
 /* For arena.h: see emb_backend.region_begin; no work where memory is not watched. */
 embed_status emb_region_begin(emb_stream *s, emb_dptr at, size_t bytes, const char *name);

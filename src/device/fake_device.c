@@ -118,7 +118,7 @@ static int feature(void *self, int32_t id, emb_feature *out, emb_device_error *e
     (void)err;
     const char *why = id == EMB_FEATURE_CUBLASLT ? f->params.no_gemm
                       : id == EMB_FEATURE_NCCL   ? f->params.no_comm
-                                                 : "not emulated";
+                                                 : f->params.no_attention;
     *out = (emb_feature){.present = why == NULL, .version = why == NULL};
     if (why != NULL)
         (void)snprintf(out->reason, sizeof out->reason, "%s", why);
@@ -259,6 +259,7 @@ embed_status emb_fake_create(emb_fake **out, const emb_env *env, const emb_fake_
     emb_fake_fill_queue(&f->table);
     emb_fake_fill_work(&f->table);
     emb_fake_fill_graph(&f->table);
+    emb_fake_fill_attention(&f->table);
     emb_fake_fill_collective(&f->table);
     *out = f;
     return EMBED_OK;

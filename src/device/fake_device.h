@@ -36,7 +36,7 @@ typedef enum emb_fake_call {
     EMB_FAKE_COPY,   /* and sets */
     EMB_FAKE_LAUNCH, /* kernels and graphs */
     EMB_FAKE_CAPTURE,
-    EMB_FAKE_GEMM,
+    EMB_FAKE_GEMM, /* and attention */
     EMB_FAKE_COMM,
     EMB_FAKE_EXECUTION, /* no call: the n-th operation that runs */
     EMB_FAKE_CALLS
@@ -56,6 +56,7 @@ typedef struct emb_fake_params {
     int32_t allow_poison_out; /* 1: copying poison to the host is no fault */
     int32_t no_host_map;      /* 1: mappings of the host cannot be registered */
     int32_t host_pageable;    /* 1: kernels read any memory of the host, as they do here anyway */
+    const char *no_attention; /* as the next two */
     const char *no_gemm, *no_comm; /* reasons why the feature is missing; NULL: it is there */
     const char *no_device;         /* reason why no device is usable; NULL: they are */
     int32_t arch, shared_bytes;    /* of emb_op_target, as tensor_maps; 0: operations do not know */

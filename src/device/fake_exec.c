@@ -10,7 +10,8 @@ static const char *const names[] = {[FAKE_COPY_IN] = "copy to the device",
                                     [FAKE_SET] = "set",
                                     [FAKE_KERNEL] = "kernel",
                                     [FAKE_JOB] = "operation",
-                                    [FAKE_GEMM] = "matrix product"};
+                                    [FAKE_GEMM] = "matrix product",
+                                    [FAKE_ATTENTION] = "attention"};
 
 static void run_copy(emb_be_device *d, const fake_op *op) {
     const char *what = names[op->kind];
@@ -117,9 +118,9 @@ static void run_gemm(emb_be_device *d, const fake_op *op) {
 
 void emb_fake_execute(emb_be_device *d, fake_op *op) {
     const emb_fake_params *p = &d->fake->params;
-    d->ms += op->kind == FAKE_GEMM                             ? p->gemm_ms
-             : op->kind == FAKE_KERNEL || op->kind == FAKE_JOB ? p->kernel_ms
-                                                               : 0;
+    d->ms += op->kind == FAKE_GEMM || op->kind == FAKE_ATTENTION ? p->gemm_ms
+             : op->kind == FAKE_KERNEL || op->kind == FAKE_JOB   ? p->kernel_ms
+                                                                 : 0;
     switch (op->kind) {
     case FAKE_COPY_IN:
     case FAKE_COPY_OUT:
@@ -137,6 +138,9 @@ void emb_fake_execute(emb_be_device *d, fake_op *op) {
         break;
     case FAKE_GEMM:
         run_gemm(d, op);
+        break;
+    case FAKE_ATTENTION:
+        emb_fake_attention_run(d, op);
         break;
     case FAKE_REGION:
         emb_fake_memory_begin_region(d, op->to, op->bytes, op->name);

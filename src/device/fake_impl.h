@@ -44,6 +44,7 @@ typedef enum fake_kind {
     FAKE_KERNEL,
     FAKE_JOB,
     FAKE_GEMM,
+    FAKE_ATTENTION,
     FAKE_REGION,
     FAKE_RECORD,
     FAKE_WAIT,
@@ -74,6 +75,8 @@ typedef struct fake_op {
     emb_launch launch;
     emb_be_gemm *gemm;
     emb_gemm_args gemm_args;
+    emb_attention_spec attention;
+    emb_attention_args attention_args;
     emb_be_event *event;
     uint64_t generation;
     emb_be_graph *graph;
@@ -121,6 +124,11 @@ struct emb_be_gemm {
     emb_gemm_spec spec;
     int refs;
     float *x, *w; /* [m, k], [k] */
+};
+
+struct emb_be_attention {
+    emb_be_device *device;
+    emb_attention_spec spec;
 };
 
 struct emb_be_comm {
@@ -206,6 +214,9 @@ int emb_fake_step(emb_fake *f);
 void emb_fake_run_some(emb_fake *f);
 int emb_fake_drain(emb_be_stream *s, emb_device_error *err);
 
+/* fake_attention.c */
+void emb_fake_attention_run(emb_be_device *d, const fake_op *op);
+
 /* fake_exec.c: run it; faults lose the device. */
 void emb_fake_execute(emb_be_device *d, fake_op *op);
 
@@ -231,6 +242,7 @@ void emb_fake_meeting_run(emb_be_device *d, fake_meeting *m);
 void emb_fake_fill_queue(emb_backend *t);
 void emb_fake_fill_work(emb_backend *t);
 void emb_fake_fill_graph(emb_backend *t);
+void emb_fake_fill_attention(emb_backend *t);
 void emb_fake_fill_collective(emb_backend *t);
 
 #endif
