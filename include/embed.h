@@ -311,7 +311,7 @@ typedef enum embed_device_products {
     EMBED_PRODUCTS_AUTO = 0, /* EMBED_F32: as OWN; 16-bit types and EMBED_TF32: per bucket of batch
                                 sizes whichever was measured faster on the device */
     EMBED_PRODUCTS_OWN = 1,  /* this library's kernels: a text has the same bits in any batch */
-    EMBED_PRODUCTS_LIBRARY = 2 /* cuBLASLt wherever it can */
+    EMBED_PRODUCTS_LIBRARY = 2 /* cuBLASLt, and cuDNN for attention, wherever they can */
 } embed_device_products;
 
 /* How the rows of an n-gram table come to one device (several get them as with COPY). Vectors are
@@ -368,9 +368,11 @@ typedef struct embed_context_params {
  * from a graph; they do depend on the model, the type and EMBED_TF32, and may differ between
  * architectures and versions of this library. Where cuBLASLt runs products they are the same in all
  * batches of one bucket (sizes that round up to the same number of tokens, a quarter apart up to
- * 4096 and then at most a sixteenth), for all contexts of the model and all devices of one kind;
- * between buckets, or if EMBED_PRODUCTS_AUTO measures anew for a model that is opened again, they
- * may differ within that bound. embed_context_get_choice tells what was decided.
+ * 4096 and then at most a sixteenth), for all contexts of the model and all devices of one kind. In
+ * batches of more than 4096 tokens of long texts of like length cuDNN may run attention in the same
+ * way, and the number of texts and the longest of them, rounded up to powers of two, are part of
+ * the bucket. Between buckets, or if EMBED_PRODUCTS_AUTO measures anew for a model that is opened
+ * again, bits may differ within that bound. embed_context_get_choice tells what was decided.
  *
  * Errors  _NOMEM, _THREAD, _MISMATCH (table), _DEVICE (no such device, with the reason) */
 EMBED_API embed_status embed_context_create(embed_context **out, embed_model *model,
@@ -1214,7 +1216,8 @@ typedef struct embed_device_choice {
     int64_t columns, depth;   /* of the product [rows, depth] x [depth, columns] */
     float own_us, library_us; /* microseconds of each, the least of several measurements; 0: not
                                  measured */
-    char name[16];            /* "qkv", "out", "up", "gate", "down" */
+    char name[16];            /* "qkv", "out", "up", "gate", "down"; "attention": columns are
+                                 texts and depth their length, both of the bucket */
     char algorithm[128];      /* of the library, in its own terms */
     char reason[256];         /* why the library is not used though it was asked for; "" if the
                                  figures tell */

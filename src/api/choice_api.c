@@ -3,7 +3,7 @@
 #include "api/params.h"
 #include "model/device_group.h"
 
-static const char *const names[EMB_DENSES] = {"qkv", "out", "up", "gate", "down"};
+static const char *const names[EMB_DENSES + 1] = {"qkv", "out", "up", "gate", "down", "attention"};
 
 embed_status embed_context_get_choice(const embed_context *ctx, int32_t i,
                                       embed_device_choice *choice) {

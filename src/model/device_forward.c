@@ -154,6 +154,7 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
     EMB_TRY(emb_device_open(&f->device, &f->env, home->backend, home->index));
     for (int i = 0; i < EMB_OPS; i++)
         EMB_TRY(emb_op_find(f->device, op_names[i], &f->ops[i]));
+    emb_device_attention_init(&f->attention);
     EMB_TRY(emb_device_products_create(&f->products, f->device, model, home->weights.dtype));
     EMB_TRY(emb_stream_create(&f->copy_in, f->device));
     EMB_TRY(emb_stream_create(&f->main, f->device));
@@ -210,6 +211,7 @@ void emb_device_forward_free(emb_device_forward *f) {
         for (int i = 0; i < EMB_DEVICE_SETS; i++)
             set_free(f, &f->sets[i]);
         emb_arena_free(&f->arena);
+        emb_device_attention_free(f);
         emb_device_products_free(&f->products);
         emb_device_output_free(f);
         emb_device_free(f->device, f->counts);
@@ -266,6 +268,7 @@ static void pack(const emb_device_forward *f, emb_device_set *s, const emb_slot 
     header[EMB_HEADER_TOKENS] = (int32_t)b->tokens;
     header[EMB_HEADER_TEXTS] = (int32_t)b->texts;
     header[EMB_HEADER_LONGEST] = longest;
+    s->longest = longest;
 }
 
 /* Enqueue the copies of a packed set; the main stream waits for them. */
@@ -333,6 +336,7 @@ static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slo
     pack(f, s, slot, o);
     EMB_TRY(pack_rows(f, s, slot));
     EMB_TRY(send(f, s));
+    EMB_TRY(emb_device_attention_prepare(f, s));
 fail:
     return st;
 }

@@ -20,6 +20,7 @@
 #include "model/device_graphs.h"
 #include "model/device_home.h"
 #include "model/device_output.h"
+#include "model/device_attention.h"
 #include "model/device_products.h"
 #include "model/device_row_floats.h"
 #include "model/device_rows.h"
@@ -107,6 +108,8 @@ typedef struct emb_device_set {
      * from the header how much of it is there. */
     emb_device_layout at;
     int32_t counted;
+    const emb_attention_bucket *attention; /* of a library; NULL: our own kernel */
+    int64_t longest;
     int32_t dim, with_skip;
     /* Of the table: the same for all batches with it, so that they can be part of a graph's key. */
     int32_t has_rows, add_rows, rows_dtype;
@@ -127,6 +130,7 @@ typedef struct emb_device_forward {
     emb_device *device; /* a handle of its own */
     const emb_be_op *ops[EMB_OPS];
     emb_device_products products;
+    emb_device_attention attention;
     emb_stream *copy_in, *main, *copy_out;
     emb_device_plan plan; /* tokens 0: no room, see emb_device_forward_reserve */
     int64_t room_tokens;  /* that there was room for */
@@ -192,6 +196,9 @@ void emb_device_forward_drop(emb_device_forward *f);
 /* device_layers.c: before a batch of so many tokens, and before any capture of it, decide how its
  * products run if that is not known yet; then the host waits. */
 embed_status emb_device_layers_prepare(emb_device_forward *f, int64_t tokens);
+/* Fill the arena with numbers: for trials, and since a library reads all rows of a bucket, also
+ * those that no batch has written yet. */
+embed_status emb_device_layers_fill(const emb_device_forward *f);
 /* Enqueue the kernels of a batch on the main stream. Nothing but kernels and sets,
  * so that it can be captured. All of it, up to the vectors in the arena: */
 embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set *set);

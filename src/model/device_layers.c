@@ -1,6 +1,3 @@
-#include <math.h>
-
-#include "kernels/attention/attention_cuda.h"
 #include "kernels/embed_lookup/embed_lookup_cuda.h"
 #include "kernels/layernorm/layernorm_cuda.h"
 #include "kernels/moe_combine/moe_combine_cuda.h"
@@ -67,9 +64,7 @@ static void examples(const emb_device_forward *f, emb_dense_args args[EMB_DENSES
         .x = inner, .y = region(f, EMB_AT_DOWN), .w = dense->down, .bias = dense->down_bias};
 }
 
-/* Fills the arena with numbers: for trials, and since a library reads all rows of a bucket, also
- * those that no batch has written yet. */
-static embed_status fill_arena(const emb_device_forward *f) {
+embed_status emb_device_layers_fill(const emb_device_forward *f) {
     embed_status st = EMBED_OK;
     const size_t guard = emb_round_up(emb_device_guard_bytes(f->device), EMB_DEVICE_ALIGN);
     const emb_dptr at = emb_dptr_add(f->arena.base, guard);
@@ -86,7 +81,7 @@ embed_status emb_device_layers_prepare(emb_device_forward *f, int64_t tokens) {
     if (emb_device_products_ready(&f->products, tokens, f->plan.tokens))
         return EMBED_OK;
     examples(f, args);
-    EMB_TRY(fill_arena(f));
+    EMB_TRY(emb_device_layers_fill(f));
     EMB_TRY(emb_device_products_prepare(&f->products, f->main, args, tokens));
 fail:
     return st;
@@ -147,27 +142,11 @@ static embed_status attention(emb_device_forward *f, const emb_device_set *set,
                               const emb_device_layer *l) {
     embed_status st = EMBED_OK;
     const struct span all = all_tokens(set);
-    const emb_encoder_config *c = &f->model->config.encoder;
-    const emb_cuda_attention_args args = {
-        .qkv = region(f, EMB_AT_QKV),
-        .out = region(f, EMB_AT_HEADS),
-        .offsets = input(set, set->at.offsets),
-        .cos = ptr(f->weights->cos),
-        .sin = ptr(f->weights->sin),
-        .count = header(set, EMB_HEADER_TEXTS),
-        .tokens = set->at.tokens,
-        .texts = set->at.texts,
-        .heads = c->heads,
-        .head_dim = c->head_dim,
-        .rotary_dim = c->rotary_dim,
-        .dtype = f->weights->dtype,
-        .scale = (float)(1 / sqrt((double)c->head_dim)),
-    };
     EMB_TRY(begin(f, EMB_AT_QKV));
     EMB_TRY(product(f, &all, EMB_DENSE_QKV, region(f, EMB_AT_X), l->qkv, l->qkv_bias,
                     region(f, EMB_AT_QKV)));
     EMB_TRY(begin(f, EMB_AT_HEADS));
-    EMB_TRY(RUN(EMB_OP_ATTENTION, &args));
+    EMB_TRY(emb_device_attention_run(f, set));
 fail:
     return st;
 }

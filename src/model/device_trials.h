@@ -13,5 +13,8 @@ typedef embed_status (*emb_trial_fn)(void *arg, emb_stream *s);
 /* us: microseconds of each, the least of three measurements; zeros on a device without a clock. */
 embed_status emb_device_trial_run(emb_stream *s, const emb_trial_fn ways[2], void *arg,
                                   float us[2]);
+/* The same without graphs, for long work that does not go into one. */
+embed_status emb_device_trial_plain(emb_stream *s, const emb_trial_fn ways[2], void *arg,
+                                    float us[2]);
 
 #endif
