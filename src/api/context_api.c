@@ -61,6 +61,7 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
     emb_plan plan;
     emb_device_rows_spec rows;
     uint64_t device = 0;
+    size_t weights;
     emb_tok_scratch *scratch = NULL;
     if (model == NULL || bytes == NULL)
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", model == NULL ? "model" : "bytes");
@@ -72,7 +73,10 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
         const int64_t most = emb_device_group_most_tokens(model, &places);
         EMB_TRY(emb_device_group_plan_bytes(
             model, &places, p.batch_tokens < most ? p.batch_tokens : most, &device));
+        EMB_TRY(emb_device_weights_bytes(model, places.place.dtype, &weights));
         rows.taken = device; /* what is pinned too: a little less for the rows */
+        if (!emb_device_home_there(model, places.place.backend, rows.index, places.place.dtype))
+            rows.taken += weights;
     }
     EMB_TRY(emb_context_plan_bytes(&plan, model, p.table, &rows, bytes));
     *bytes += device;

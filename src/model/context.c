@@ -142,7 +142,7 @@ static embed_status create_device(embed_context *ctx, const emb_places *places) 
         emb_log(&ctx->env, EMBED_LOG_WARN, "%s; trying batches of %d tokens", emb_fail_message(),
                 tokens);
     }
-    ctx->forward.plan.batch_tokens = tokens;
+    ctx->forward.plan.batch_tokens = ctx->batch_tokens = tokens;
     ctx->runner = ctx->group != NULL ? &ctx->group->runner : &emb_runner_device;
     return st;
 }
@@ -193,7 +193,7 @@ embed_status emb_context_create_on(embed_context **out, embed_model *model, embe
     EMB_TRY(create_counts(ctx));
     if (ctx->device != NULL)
         ctx->rows = emb_places_rows(places);
-    EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, batch_tokens, device_of(ctx)));
+    EMB_TRY(emb_stage_create(&ctx->stage, &ctx->env, table, ctx->batch_tokens, device_of(ctx)));
     EMB_TRY(emb_pool_create(&ctx->forward.exec.pool, &ctx->env, threads));
     *out = ctx;
     return EMBED_OK;

@@ -42,6 +42,15 @@ static emb_device_home *find(const embed_model *m, const emb_backend *backend, i
     return home;
 }
 
+int emb_device_home_there(const embed_model *m, const emb_backend *backend, int32_t index,
+                          int32_t dtype) {
+    pthread_mutex_t *mutex = &((embed_model *)(uintptr_t)m)->homes_mutex;
+    (void)pthread_mutex_lock(mutex);
+    const int there = find(m, backend, index, dtype, 0, 1) != NULL;
+    (void)pthread_mutex_unlock(mutex);
+    return there;
+}
+
 /* homes[0] has everything: the part that it has in common with the others goes to them. */
 static embed_status broadcast(const embed_model *m, emb_device_home *const *homes, int32_t n) {
     embed_status st = EMBED_OK;

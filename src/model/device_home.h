@@ -25,6 +25,9 @@ embed_status emb_device_home_get(const emb_device_home **out, embed_model *model
 embed_status emb_device_homes_get(const emb_device_home **out, embed_model *model,
                                   const emb_backend *backend, const int32_t *indices, int32_t n,
                                   int32_t dtype, int sharded);
+/* 1: the model is on that one device already. */
+int emb_device_home_there(const embed_model *model, const emb_backend *backend, int32_t index,
+                          int32_t dtype);
 void emb_device_homes_free(embed_model *model);
 
 #endif
