@@ -73,8 +73,47 @@ static void every_allocation(void **state) {
     close_rows(&r);
 }
 
+/* What contexts share is made by the table's allocator. */
+static void every_allocation_of_a_table(void **state) {
+    (void)state;
+    static const int32_t shared[] = {EMBED_TABLE_PLACE_MAP, EMBED_TABLE_PLACE_RESIDENT};
+    static float got[TEXTS * MAX_DIM];
+    static rows_world r;
+    test_allocator m;
+    embed_table_params params = EMBED_TABLE_PARAMS_INIT;
+    test_allocator_init(&m, 0);
+    params.allocator = &m.allocator;
+    open_rows(&r, &(test_table_spec){.dtype = EMBED_I8}, 0, &params);
+    for (size_t p = 0; p < 2; p++) {
+        long n = 1;
+        for (int failed = 1; failed; n++) {
+            embed_context *ctx = NULL;
+            const long before = m.live;
+            make_fake(&r.w, (uint64_t)n, 0);
+            m.failed = 0;
+            m.fail_at = m.calls + n;
+            const embed_status st = rows_context(&r, shared[p], 0, &ctx);
+            m.fail_at = 0;
+            failed = m.failed;
+            assert_int_equal(st, failed ? EMBED_ERR_NOMEM : EMBED_OK);
+            if (st == EMBED_OK) {
+                TEST_OK(encode(ctx, &r.w, 3, got));
+                assert_memory_equal(got, r.want, 3 * (size_t)r.w.model->dim * sizeof *got);
+            }
+            embed_context_free(ctx);
+            assert_null(r.table->images);
+            drop_fake(&r.w);
+            assert_int_equal(m.live, before);
+        }
+        assert_true(n > 3);
+    }
+    close_rows(&r);
+    assert_int_equal(m.live, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_call),
-                                       cmocka_unit_test(every_allocation)};
+                                       cmocka_unit_test(every_allocation),
+                                       cmocka_unit_test(every_allocation_of_a_table)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
