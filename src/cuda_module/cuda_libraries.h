@@ -56,7 +56,7 @@ struct emb_cuda_blas {
     EMB_BLAS_CALLS(EMB_CALL_FIELD)
 };
 #endif
-#ifdef EMB_HAVE_CUDNN
+#ifdef CUDNN_MAJOR
 struct emb_cuda_dnn {
     EMB_DNN_CALLS(EMB_CALL_FIELD)
 };

@@ -253,8 +253,9 @@ static embed_status decide(emb_device_products *p, emb_stream *s, emb_dense whic
     embed_status st = EMBED_OK;
     const emb_dense_shape *shape = &p->shapes[which];
     const emb_gemm_spec spec = spec_of(p, shape, args, rows);
-    const emb_choice *made = emb_device_choices_find(p->choices, which, rows, shape->n, shape->k);
-    emb_choice choice = {.what = which, .rows = rows, .n = shape->n, .k = shape->k};
+    const emb_choice *made =
+        emb_device_choices_find(p->choices, (int32_t)which, rows, shape->n, shape->k);
+    emb_choice choice = {.what = (int32_t)which, .rows = rows, .n = shape->n, .k = shape->k};
     if (made != NULL) /* a library that fails now may not change numbers */
         return made->strategy == EMBED_PRODUCTS_LIBRARY
                    ? emb_gemm_plan_create(plan, p->device, &spec)
