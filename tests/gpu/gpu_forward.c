@@ -117,6 +117,32 @@ static void half_types(void **state) {
     in_types(tiny_spec_bert(), EMBED_F16);
 }
 
+/* Where rounding changes which expert a token takes, its text is another one: a few may. */
+static void experts_in_half_types(tiny_spec spec) {
+    gpu_world w;
+    gpu_world_open(&w, spec, TEXTS, 30);
+    for (int32_t dtype = EMBED_F16; dtype <= EMBED_BF16; dtype++) {
+        embed_context *ctx = gpu_context(&w, dtype, NULL, 0);
+        float *got = gpu_encode(&w, ctx, TEXTS);
+        int near = 0;
+        for (size_t i = 0; i < TEXTS; i++) {
+            const double e = gpu_error(&w, got + i * w.dim, w.want + i * w.dim, 1);
+            assert_true(e < 1);
+            near += e <= type_bound(dtype, spec.layers);
+        }
+        if (near < TEXTS * 2 / 3)
+            fail_msg("type %d: %d of %d texts within the bound", (int)dtype, near, TEXTS);
+        free(got);
+        embed_context_free(ctx);
+    }
+    gpu_world_close(&w);
+}
+
+static void half_types_with_experts(void **state) {
+    (void)state;
+    experts_in_half_types(tiny_spec_moe());
+}
+
 /* Two layers as wide as real ones, where the kernels take their large tiles. */
 static tiny_spec wide(tiny_spec spec) {
     spec.hidden = 768;
@@ -133,6 +159,7 @@ static void true_widths(void **state) {
     tiny_spec moe = wide(tiny_spec_moe());
     moe.experts = 8;
     model_in_f32(moe);
+    experts_in_half_types(moe);
     in_types(wide(tiny_spec_dense()), EMBED_F32);
 }
 
@@ -364,6 +391,7 @@ int main(int argc, char **argv) {
                                         cmocka_unit_test(nomic_moe),
                                         cmocka_unit_test(modules),
                                         cmocka_unit_test(half_types),
+                                        cmocka_unit_test(half_types_with_experts),
                                         cmocka_unit_test(true_widths),
                                         cmocka_unit_test(batches),
                                         cmocka_unit_test(tables),
