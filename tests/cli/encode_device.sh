@@ -35,18 +35,17 @@ mkdir bin lib
 cp "$embed" bin/embed
 cp "$module" lib/libembed_emulated.so
 embed=$work/bin/embed
-compare() {
-    run 0 "$embed" compare -m "$1" --device emulated
+run 0 "$embed" similarity -m "$model" 'a cat sleeps' 'the kitten is dozing'
+on_cpu=$(cat out)
+run 0 "$embed" similarity -m "$model" --device emulated 'a cat sleeps' 'the kitten is dozing'
+awk -v a="$on_cpu" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-9) }' ||
+    failed "expected $on_cpu"
+run 0 "$embed" compare -m "$checkpoints/nomic-moe" --device emulated
+printf 'a cat sleeps\n\nthe kitten is dozing on the sofa\n' >short.txt
+for model in "$checkpoints"/*/; do
+    run 0 "$embed" compare -m "$model" --device emulated -i short.txt
     said out "greatest difference of a component"
     said out "least cosine"
-    run 0 "$embed" similarity -m "$1" 'a cat sleeps' 'the kitten is dozing'
-    on_cpu=$(cat out)
-    run 0 "$embed" similarity -m "$1" --device emulated 'a cat sleeps' 'the kitten is dozing'
-    awk -v a="$on_cpu" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-9) }' ||
-        failed "$1: expected $on_cpu"
-}
-for model in "$checkpoints"/*/; do
-    compare "$model"
 done
 for i in 1 2 3 4 5 6 7 8; do echo "the quick brown fox number $i of many"; done >texts.txt
 model=$checkpoints/nomic-moe
