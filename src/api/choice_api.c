@@ -3,7 +3,7 @@
 #include "api/params.h"
 #include "model/device_group.h"
 
-static const char *const names[EMB_DENSES + 1] = {"qkv", "out", "up", "gate", "down", "attention"};
+static const char *const names[EMB_DENSES] = {"qkv", "out", "up", "gate", "down"};
 
 embed_status embed_context_get_choice(const embed_context *ctx, int32_t i,
                                       embed_device_choice *choice) {
@@ -26,7 +26,8 @@ embed_status embed_context_get_choice(const embed_context *ctx, int32_t i,
         ours.rows = c.rows;
         ours.columns = c.n;
         ours.depth = c.k;
-        (void)snprintf(ours.name, sizeof ours.name, "%s", names[c.what]);
+        (void)snprintf(ours.name, sizeof ours.name, "%s",
+                       c.what == EMB_CHOICE_ATTENTION ? "attention" : names[c.what]);
     }
     (void)snprintf(ours.algorithm, sizeof ours.algorithm, "%s", c.algorithm);
     (void)snprintf(ours.reason, sizeof ours.reason, "%s", c.reason);

@@ -205,11 +205,13 @@ static embed_status decide(emb_device_forward *f, const emb_device_set *set,
     emb_device_choices *all = f->products.choices;
     const int64_t rows = b->texts * b->longest;
     const emb_attention_spec spec = spec_of(f, b);
-    const emb_choice *made = emb_device_choices_find(all, EMB_DENSES, rows, b->texts, b->longest);
-    emb_choice choice = {.what = EMB_DENSES, .rows = rows, .n = b->texts, .k = b->longest};
+    const emb_choice *made =
+        emb_device_choices_find(all, EMB_CHOICE_ATTENTION, rows, b->texts, b->longest);
+    emb_choice choice = {
+        .what = EMB_CHOICE_ATTENTION, .rows = rows, .n = b->texts, .k = b->longest};
     size_t others = 0;
     for (size_t i = 0; i < all->n; i++)
-        others += all->items[i].what == EMB_DENSES;
+        others += all->items[i].what == EMB_CHOICE_ATTENTION;
     if (made != NULL)
         return made->strategy == EMBED_PRODUCTS_LIBRARY
                    ? emb_attention_plan_create(&b->plan, f->device, &spec)

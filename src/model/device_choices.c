@@ -60,9 +60,17 @@ const emb_choice *emb_device_choices_find(const emb_device_choices *c, int32_t w
 embed_status emb_device_choices_add(emb_device_choices *c, const emb_choice *choice) {
     const embed_status st =
         emb_grow(&c->env, (void **)&c->items, &c->capacity, c->n + 1, sizeof *c->items);
-    if (st == EMBED_OK)
-        c->items[c->n++] = *choice;
-    return st;
+    if (st != EMBED_OK)
+        return st;
+    c->items[c->n++] = *choice;
+    emb_log(&c->env, EMBED_LOG_INFO,
+            "%s: %s of %lld rows, %lld x %lld: %s, %.1f us by our kernel, %.1f by the library%s%s",
+            c->hardware, choice->what == EMB_CHOICE_ATTENTION ? "attention" : "product",
+            (long long)choice->rows, (long long)choice->n, (long long)choice->k,
+            choice->strategy == EMBED_PRODUCTS_LIBRARY ? "the library" : "our kernel",
+            (double)choice->own_us, (double)choice->library_us,
+            choice->reason[0] != '\0' ? ": " : "", choice->reason);
+    return EMBED_OK;
 }
 
 int emb_device_choices_read(emb_device_choices *c, size_t i, emb_choice *choice, size_t *n) {

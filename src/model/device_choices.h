@@ -9,9 +9,11 @@
 #include "device/device.h"
 #include "model/model.h"
 
+enum { EMB_CHOICE_ATTENTION = 100 };
+
 /* One decision. */
 typedef struct emb_choice {
-    int32_t what;             /* emb_dense, or EMB_DENSES for attention */
+    int32_t what;             /* emb_dense, or EMB_CHOICE_ATTENTION */
     int32_t strategy;         /* EMBED_PRODUCTS_OWN or _LIBRARY */
     int64_t rows;             /* of the bucket */
     int64_t n, k;             /* attention: texts and the longest, of the bucket */

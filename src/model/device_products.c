@@ -51,6 +51,8 @@ embed_status emb_device_products_allow(emb_device_products *p, embed_model *mode
     EMB_TRY(emb_device_feature(p->device, EMB_FEATURE_CUBLASLT, &library));
     if (!library.present) {
         (void)snprintf(p->reason, sizeof p->reason, "%s", library.reason);
+        emb_log(emb_device_env(p->device), EMBED_LOG_INFO,
+                "%s: our own kernels run all products: %s", emb_device_name(p->device), p->reason);
         return EMBED_OK;
     }
     p->workspace_bytes =
