@@ -2,9 +2,12 @@
 #include "device/module.h"
 
 #include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Where the module is installed as seen from the directory of the library or the program. */
@@ -12,6 +15,46 @@ static const char *const places[] = {"", "../lib/", "../lib64/"};
 
 static void *load(const char *path) {
     return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+}
+
+static int ends_within(uint64_t offset, uint64_t bytes, uint64_t end) {
+    return offset <= end && bytes <= end - offset;
+}
+
+/* Whether a file has all that its own headers speak of. What they do not say of other files than
+ * ELF of 64 bits is left to the linker. */
+static int is_whole(int file, uint64_t size) {
+    Elf64_Ehdr head;
+    Elf64_Phdr part;
+    if (pread(file, &head, sizeof head, 0) != (ssize_t)sizeof head ||
+        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+        head.e_phentsize != sizeof part)
+        return 1;
+    if (!ends_within(head.e_shoff, (uint64_t)head.e_shnum * head.e_shentsize, size) ||
+        !ends_within(head.e_phoff, (uint64_t)head.e_phnum * sizeof part, size))
+        return 0;
+    for (uint64_t i = 0; i < head.e_phnum; i++)
+        if (pread(file, &part, sizeof part, (off_t)(head.e_phoff + i * sizeof part)) !=
+                (ssize_t)sizeof part ||
+            !ends_within(part.p_offset, part.p_filesz, size))
+            return 0;
+    return 1;
+}
+
+/* The dynamic linker maps a file that was cut and touches what is not there: SIGBUS. */
+static embed_status load_file(emb_module *m, const char *path) {
+    struct stat facts;
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    int whole = 1; /* what cannot be opened has a message of the linker's own */
+    if (file >= 0) {
+        if (fstat(file, &facts) == 0 && S_ISREG(facts.st_mode))
+            whole = is_whole(file, (uint64_t)facts.st_size);
+        (void)close(file);
+    }
+    if (!whole)
+        return emb_fail(EMBED_ERR_DEVICE, "%s: the file is cut short: install it anew", path);
+    m->handle = load(path);
+    return m->handle == NULL ? emb_fail(EMBED_ERR_DEVICE, "%s", dlerror()) : EMBED_OK;
 }
 
 /* The directory of the object that holds this function, with its slash; "" if not known. A program
@@ -39,12 +82,8 @@ static embed_status find(emb_module *m, const char *name) {
     own_directory(here, sizeof here);
     for (size_t i = 0; here[0] != '\0' && i < sizeof places / sizeof places[0]; i++) {
         (void)snprintf(path, sizeof path, "%s%s%s", here, places[i], name);
-        if (access(path, F_OK) != 0)
-            continue;
-        m->handle = load(path);
-        if (m->handle == NULL)
-            return emb_fail(EMBED_ERR_DEVICE, "%s", dlerror());
-        return EMBED_OK;
+        if (access(path, F_OK) == 0)
+            return load_file(m, path);
     }
     m->handle = load(name);
     if (m->handle == NULL)
@@ -80,6 +119,11 @@ static embed_status enter(emb_module *m, const char *path) {
     }
     memcpy(&entry, &symbol, sizeof entry); /* POSIX: they have one representation */
     const emb_backend *b = entry(EMB_BACKEND_ABI);
+    if (b == NULL) {
+        st = emb_fail(EMBED_ERR_DEVICE, "%s: refuses interface %u: install it from the same build",
+                      path, EMB_BACKEND_ABI);
+        goto fail;
+    }
     EMB_TRY(check_version(b, path));
     m->backend = b;
     return EMBED_OK;
@@ -97,8 +141,9 @@ embed_status emb_module_find(emb_module *m, const char *name) {
 embed_status emb_module_open(emb_module *m, const char *path) {
     if (path == NULL)
         return emb_module_find(m, EMB_CUDA_MODULE);
-    *m = (emb_module){load(path), NULL};
-    return m->handle == NULL ? emb_fail(EMBED_ERR_DEVICE, "%s", dlerror()) : enter(m, path);
+    *m = (emb_module){NULL, NULL};
+    const embed_status st = load_file(m, path);
+    return st != EMBED_OK ? st : enter(m, path);
 }
 
 void emb_module_close(emb_module *m) {

@@ -53,5 +53,9 @@ const emb_backend *MODULE_ENTRY(uint32_t abi) {
                                       .count = count,
                                       .describe = describe};
     (void)abi;
+#ifdef MODULE_REFUSES
+    return table.abi == 0 ? &table : NULL;
+#else
     return &table;
+#endif
 }

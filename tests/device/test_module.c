@@ -1,5 +1,5 @@
 /* Modules that are missing, of another version, without a driver; and the list of devices. */
-#include "support/test.h"
+#include "support/files.h"
 
 #include "device/device_list.h"
 #include "device/module.h"
@@ -33,7 +33,8 @@ static void refused(void **state) {
     } cases[] = {{"missing", {"libmodule_missing.so", "cannot open", ""}},
                  {"abi", {ours, "with interface 4711", "libmodule_abi.so"}},
                  {"version", {ours, "found version 7.8.9", "install both from one build"}},
-                 {"entry", {"no function embed_backend_open", "libmodule_entry.so", ""}}};
+                 {"entry", {"no function embed_backend_open", "libmodule_entry.so", ""}},
+                 {"refuses", {"libmodule_refuses.so", "refuses interface", ""}}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         embed_device d;
         int32_t n = 0;
@@ -53,6 +54,30 @@ static void refused(void **state) {
         assert_non_null(strstr(d.reason, "libmodule_"));
         assert_null(strstr(d.reason, "EMBED_ERR"));
     }
+}
+
+/* A copy that ended early, or a full disk: wherever the file stops, it is refused. */
+static void cut_short(void **state) {
+    (void)state;
+    char dir[256];
+    static unsigned char whole[1 << 20];
+    FILE *file = fopen(path_of("good"), "rb");
+    assert_non_null(file);
+    const size_t size = fread(whole, 1, sizeof whole, file);
+    assert_int_equal(fclose(file), 0);
+    assert_true(size > 4096 && size < sizeof whole);
+    test_dir_make(dir);
+    const size_t cuts[] = {0, 1, 63, 64, 100, 1000, 4096, 4097, size / 2, size - 4096, size - 1};
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        emb_module m;
+        char name[32];
+        (void)snprintf(name, sizeof name, "cut%zu.so", i);
+        test_write(dir, name, whole, (long)cuts[i]);
+        assert_int_equal(emb_module_open(&m, test_path(dir, name)), EMBED_ERR_DEVICE);
+        assert_null(m.handle);
+        assert_non_null(strstr(embed_last_error(), name));
+    }
+    test_dir_remove(dir);
 }
 
 static void no_driver(void **state) {
@@ -123,8 +148,8 @@ static void public_calls(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(good_module), cmocka_unit_test(refused),
-                                       cmocka_unit_test(no_driver), cmocka_unit_test(devices),
-                                       cmocka_unit_test(public_calls)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_module), cmocka_unit_test(refused), cmocka_unit_test(cut_short),
+        cmocka_unit_test(no_driver),   cmocka_unit_test(devices), cmocka_unit_test(public_calls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
