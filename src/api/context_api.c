@@ -106,7 +106,12 @@ embed_status embed_context_set_table(embed_context *ctx, embed_table *table) {
 embed_status embed_context_get_table_stats(const embed_context *ctx, embed_table_stats *stats) {
     if (ctx == NULL || stats == NULL)
         return emb_fail(EMBED_ERR_ARG, "%s: NULL", ctx == NULL ? "ctx" : "stats");
-    const emb_ngram_stats *s = &ctx->table_stats;
+    embed_context *own = (embed_context *)ctx; /* only its lock changes */
+    if (atomic_flag_test_and_set(&own->busy))
+        return emb_fail(EMBED_ERR_ARG, "ctx: in use by another call; use one context per thread");
+    const emb_ngram_stats stats_now = ctx->table_stats;
+    atomic_flag_clear(&own->busy);
+    const emb_ngram_stats *s = &stats_now;
     embed_table_stats ours = {
         .positions = s->positions,
         .distinct_rows = s->distinct_rows,

@@ -185,6 +185,7 @@ static void waiting_and_busy_contexts(void **state) {
     static float got[TEXTS * DIM];
     struct gate gate;
     embed_encode_params p = EMBED_ENCODE_PARAMS_INIT;
+    embed_table_stats stats = {.struct_size = sizeof stats};
     int32_t done = 7;
     size_t n;
     embed_context *ctx = test_context(model, 1, 64);
@@ -201,8 +202,10 @@ static void waiting_and_busy_contexts(void **state) {
     test_fails(embed_encode(ctx, texts, 1, NULL, got, DIM), EMBED_ERR_ARG, "in use");
     test_fails(embed_encode_tokens(ctx, texts[0], NULL, NULL, 0, NULL, &n), EMBED_ERR_ARG,
                "in use");
+    test_fails(embed_context_get_table_stats(ctx, &stats), EMBED_ERR_ARG, "in use");
     gate_set(&gate, &gate.open);
     TEST_OK(embed_pending_wait(pending, INT64_MAX, &done));
+    TEST_OK(embed_context_get_table_stats(ctx, &stats));
     assert_int_equal(done, 1);
     assert_memory_equal(got, want, sizeof got);
     TEST_OK(embed_encode(ctx, texts, 1, NULL, got, DIM));
