@@ -41,6 +41,10 @@ run 0 "$embed" similarity -m "$model" --device emulated 'a cat sleeps' 'the kitt
 awk -v a="$on_cpu" -v b="$(cat out)" 'BEGIN { exit !((a - b) ^ 2 < 1e-9) }' ||
     failed "expected $on_cpu"
 run 0 "$embed" compare -m "$checkpoints/nomic-moe" --device emulated
+for how in --tf32 "--device-dtype f16" "--device-dtype bf16"; do # no bound of f32
+    # shellcheck disable=SC2086
+    run 0 "$embed" compare -m "$checkpoints/bert" --device emulated $how
+done
 printf 'a cat sleeps\n\nthe kitten is dozing on the sofa\n' >short.txt
 for model in "$checkpoints"/*/; do
     run 0 "$embed" compare -m "$model" --device emulated -i short.txt
