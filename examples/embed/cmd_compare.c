@@ -14,11 +14,11 @@ static const char *const own_texts[] = {
     "",
     "a cat sleeps",
     "Der Kater schläft auf dem Sofa, während es draußen regnet.",
-    "The attention of every head goes over the whole text and over nothing but the text, so texts "
-    "of "
-    "very different lengths lie end to end in one batch, and none of them may notice the others.",
-    "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 "
-    "35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64 65",
+    ("The attention of every head goes over the whole text and over nothing but the text, so that "
+     "texts of very different lengths lie end to end in one batch and none notices the others."),
+    ("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 "
+     "35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64 "
+     "65"),
     "一只猫在睡觉",
     "?!"};
 
