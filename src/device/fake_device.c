@@ -1,8 +1,11 @@
 #include "device/fake_impl.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 int emb_fake_error(emb_device_error *err, int code, const char *fmt, ...) {
     va_list args;
@@ -86,11 +89,24 @@ int emb_fake_leave(emb_fake *f, int code) {
 
 /* ---- the table */
 
-static int count(void *self, int32_t *devices, emb_device_error *err) {
-    const emb_fake *f = self;
-    (void)err;
-    *devices = f->params.devices;
+/* As CUDA, which no child of the process that began with it can use; a thread of the parent's may
+ * hold the lock here for ever. */
+static int check_process(emb_fake *f, emb_device_error *err) {
+    int64_t first = 0;
+    const int64_t self = getpid();
+    if (!atomic_compare_exchange_strong(&f->pid, &first, self) && first != self)
+        return emb_fake_error(err, EMB_DEVICE_FORKED,
+                              "first used by process %" PRId64
+                              ", of which this is a child: start a "
+                              "program of its own (exec) or use it only after fork()",
+                              first);
     return EMB_DEVICE_OK;
+}
+
+static int count(void *self, int32_t *devices, emb_device_error *err) {
+    emb_fake *f = self;
+    *devices = f->params.devices;
+    return check_process(f, err);
 }
 
 static int describe(void *self, int32_t device, emb_device_facts *facts, emb_device_error *err) {
@@ -102,6 +118,9 @@ static int describe(void *self, int32_t device, emb_device_facts *facts, emb_dev
     if (device < 0 || device >= f->params.devices)
         return emb_fake_error(err, EMB_DEVICE_FAILED, "expected a device below %d, found %d",
                               f->params.devices, device);
+    const int code = check_process(f, err);
+    if (code != EMB_DEVICE_OK)
+        return code;
     (void)snprintf(facts->name, sizeof facts->name, "emulated on the CPU");
     facts->memory_total = f->params.memory_bytes != 0 ? f->params.memory_bytes : UINT64_MAX;
     (void)pthread_mutex_lock(&f->lock);

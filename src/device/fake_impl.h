@@ -155,6 +155,7 @@ struct emb_fake {
     emb_env env;
     emb_backend table;
     emb_fake_params params;
+    _Atomic int64_t pid; /* that first asked for a device; 0: none yet */
     pthread_mutex_t lock;
     uint64_t random;
     emb_be_device *devices;

@@ -11,6 +11,17 @@ static int refused(embed_status st, const char *why) {
     return st == EMBED_ERR_DEVICE && strstr(embed_last_error(), why) != NULL;
 }
 
+/* A device that the parent uses is no child's, whichever model it opens. */
+static int on_new_model(world *w) {
+    world own = *w;
+    embed_context *ctx = NULL;
+    if (embed_model_open(&own.model, w->checkpoint.dir, NULL) != EMBED_OK)
+        return 1;
+    const int wrong = !refused(on_device(&own, NULL, EMBED_F32, &ctx), "use it only after fork()");
+    embed_model_free(own.model);
+    return wrong || ctx != NULL;
+}
+
 /* The number of what went wrong, 0: nothing. */
 static int in_child(world *w, embed_context *device, embed_context *cpu, int locked) {
     embed_context *ctx = NULL;
@@ -20,6 +31,10 @@ static int in_child(world *w, embed_context *device, embed_context *cpu, int loc
     if (!refused(on_device(w, NULL, EMBED_F32, &ctx), "open models and contexts after fork()") ||
         ctx != NULL)
         return 2;
+    if (encode(cpu, w, TEXTS, got) != EMBED_ERR_ARG) /* it would wait for its threads */
+        return 5;
+    if (on_new_model(w) != 0)
+        return 6;
     embed_context_free(cpu); /* has worker threads in the parent */
     embed_context_free(device);
     if (locked)
