@@ -23,7 +23,8 @@
  *     model is open changes the vectors or raises SIGBUS, as with every mapping; replace
  *     checkpoints by renaming.
  *   - A forked child may use neither contexts nor models of its parent, but may free them: the
- *     worker threads of a context do not survive fork(). On a device it is EMBED_ERR_DEVICE.
+ *     worker threads of a context do not survive fork(). It cannot encode with them: EMBED_ERR_ARG,
+ *     on a device EMBED_ERR_DEVICE, and if its parent used devices, it can use none of their kind.
  *   - The library never prints, exits, aborts, reads the environment, installs signal handlers or
  *     changes process-wide state. Its only state outside handles is the thread-local text of
  *     embed_last_error().

@@ -99,7 +99,9 @@ int32_t embed_context_threads(const embed_context *ctx) {
 embed_status embed_context_set_table(embed_context *ctx, embed_table *table) {
     if (ctx == NULL)
         return emb_fail(EMBED_ERR_ARG, "ctx: NULL");
-    const embed_status st = table != NULL ? emb_ngram_binding_fits(ctx->model, table) : EMBED_OK;
+    embed_status st = emb_context_check_process(ctx);
+    if (st == EMBED_OK && table != NULL)
+        st = emb_ngram_binding_fits(ctx->model, table);
     return st != EMBED_OK ? st : emb_context_set_table(ctx, table);
 }
 

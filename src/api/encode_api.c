@@ -7,6 +7,9 @@
 static embed_status check_handle(embed_context *ctx) {
     if (ctx == NULL)
         return emb_fail(EMBED_ERR_ARG, "ctx: NULL");
+    const embed_status st = emb_context_check_process(ctx);
+    if (st != EMBED_OK)
+        return st;
     if (atomic_flag_test_and_set(&ctx->busy))
         return emb_fail(EMBED_ERR_ARG, "ctx: in use by another call; use one context per thread");
     emb_context_begin(ctx);

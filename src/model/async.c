@@ -208,12 +208,7 @@ static embed_status start(embed_context *ctx) {
     emb_background *b = &ctx->background;
     sigset_t all, old;
     if (b->started)
-        return b->pid == getpid()
-                   ? EMBED_OK
-                   : emb_fail(EMBED_ERR_ARG,
-                              "ctx: its thread is in process %ld and not in its child %ld; open "
-                              "models and contexts after fork()",
-                              (long)b->pid, (long)getpid());
+        return EMBED_OK;
     sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     const int failed = pthread_create(&b->thread, NULL, worker_main, ctx);
@@ -221,7 +216,6 @@ static embed_status start(embed_context *ctx) {
     if (failed != 0)
         return emb_fail(EMBED_ERR_THREAD, "thread of the context: %s", strerror(failed));
     b->started = 1;
-    b->pid = getpid();
     return EMBED_OK;
 }
 
@@ -253,6 +247,7 @@ embed_status emb_async_submit(embed_pending **out, embed_context *ctx, const emb
     emb_background *b = &ctx->background;
     embed_pending *p;
     *out = NULL;
+    EMB_TRY(emb_context_check_process(ctx)); /* whose lock may be held for ever */
     EMB_TRY(make(&p, ctx, call));
     (void)pthread_mutex_lock(&b->mutex);
     *out = p;
@@ -276,7 +271,7 @@ void emb_async_init(embed_context *ctx) {
 
 int emb_async_stop(embed_context *ctx) {
     emb_background *b = &ctx->background;
-    if (b->started && b->pid != getpid())
+    if (b->started && ctx->pid != getpid())
         return 1; /* a child of fork() has no thread to wait for, and may find the mutex locked */
     if (b->started) {
         if (pthread_equal(pthread_self(), b->thread))

@@ -1,5 +1,7 @@
 #include "model/context.h"
 
+#include <unistd.h>
+
 #include "model/async.h"
 #include "model/device_forward.h"
 #include "model/device_group.h"
@@ -181,6 +183,7 @@ embed_status emb_context_create_on(embed_context **out, embed_model *model, embe
     ctx->model = model;
     ctx->batch_tokens = batch_tokens;
     ctx->runner = &emb_runner_cpu;
+    ctx->pid = getpid();
     atomic_flag_clear(&ctx->busy);
     pthread_mutex_init(&ctx->mutex, NULL);
     emb_async_init(ctx);
@@ -210,6 +213,15 @@ embed_status emb_context_reserve(embed_context *ctx, int64_t tokens) {
     const embed_status st =
         emb_plan_make(&plan, ctx->model, now->threads, now->batch_tokens, tokens);
     return st != EMBED_OK ? st : apply_plan(ctx, &plan);
+}
+
+embed_status emb_context_check_process(const embed_context *ctx) {
+    if (ctx->pid == getpid())
+        return EMBED_OK;
+    return emb_fail(ctx->runner != &emb_runner_cpu ? EMBED_ERR_DEVICE : EMBED_ERR_ARG,
+                    "ctx: made by process %ld and used in its child %ld; open models and contexts "
+                    "after fork()",
+                    (long)ctx->pid, (long)getpid());
 }
 
 void emb_context_begin(embed_context *ctx) {

@@ -58,7 +58,6 @@ typedef struct emb_background {
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t wake;
     pthread_t thread;
-    pid_t pid;                     /* it runs in */
     int32_t started, stop, active; /* active: it has the context */
     embed_pending *first, *last;   /* that wait for their turn */
     embed_pending *running;
@@ -87,7 +86,7 @@ struct embed_context {
     emb_background background;
     emb_device_rows_spec rows; /* where rows of tables go; backend NULL: they stay on the host */
     int32_t counts_due;        /* 1: the last call's statistics have not been brought here yet */
-    int32_t reserved;
+    pid_t pid;                 /* the process that made it and has its threads */
 };
 
 /* table: retained; NULL for none. It has been checked against the model. place NULL: the CPU. A
@@ -98,6 +97,9 @@ embed_status emb_context_create(embed_context **out, embed_model *model, embed_t
 embed_status emb_context_create_on(embed_context **out, embed_model *model, embed_table *table,
                                    int32_t threads, int32_t batch_tokens, const emb_places *places);
 void emb_context_free(embed_context *ctx);
+
+/* Refuses a child of fork(), which would wait for threads that it does not have. */
+embed_status emb_context_check_process(const embed_context *ctx);
 
 /* Around each call that encodes: the table it finds stays its table. */
 void emb_context_begin(embed_context *ctx);

@@ -485,6 +485,9 @@ static void a_child_is_refused(void **state) {
         wrong |= embed_pending_cancel(pending) != EMBED_ERR_ARG;
         wrong |= embed_encode_async(ctx, texts, 1, NULL, got, DIM, &other) != EMBED_ERR_ARG;
         wrong |= strstr(embed_last_error(), "fork") == NULL;
+        wrong |= embed_encode(ctx, texts, 1, NULL, got, DIM) != EMBED_ERR_ARG;
+        wrong |= strstr(embed_last_error(), "fork") == NULL;
+        wrong |= embed_context_set_table(ctx, NULL) != EMBED_ERR_ARG;
         embed_pending_free(pending);
         embed_context_free(ctx); /* does not wait for a thread that is not there */
         _exit(wrong);
