@@ -57,9 +57,9 @@ static embed_status load_file(emb_module *m, const char *path) {
     return m->handle == NULL ? emb_fail(EMBED_ERR_DEVICE, "%s", dlerror()) : EMBED_OK;
 }
 
-/* The directory of the object that holds this function, with its slash; "" if not known. A program
- * found through PATH has no directory in its name, but the kernel knows it. */
-static void own_directory(char *out, size_t size) {
+/* The object that holds this function; "" if not known. A program found through PATH has no
+ * directory in its name, but the kernel knows it. */
+static void own_file(char *out, size_t size) {
     Dl_info info;
     out[0] = '\0';
     if (dladdr(places, &info) != 0 && info.dli_fname != NULL &&
@@ -69,19 +69,43 @@ static void own_directory(char *out, size_t size) {
         const ssize_t n = readlink("/proc/self/exe", out, size - 1);
         out[n > 0 ? n : 0] = '\0';
     }
-    char *slash = strrchr(out, '/');
-    if (slash == NULL || strlen(out) == size - 1) /* cut short */
-        out[0] = '\0';
+}
+
+/* The same file without links on the way to it. */
+static void resolve(char *out, size_t size, const char *path) {
+    char name[40];
+    const int file = open(path, O_PATH | O_CLOEXEC);
+    out[0] = '\0';
+    if (file < 0)
+        return;
+    (void)snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+    const ssize_t n = readlink(name, out, size - 1);
+    out[n > 0 ? n : 0] = '\0';
+    (void)close(file);
+}
+
+/* With its slash; "" for a path that was cut. */
+static void keep_directory(char *path, size_t size) {
+    char *slash = strrchr(path, '/');
+    if (slash == NULL || strlen(path) == size - 1)
+        path[0] = '\0';
     else
         slash[1] = '\0';
 }
 
 /* A file that is there but does not load is a failure, not a reason to look further. */
 static embed_status find(emb_module *m, const char *name) {
-    char here[1024], path[1200];
-    own_directory(here, sizeof here);
-    for (size_t i = 0; here[0] != '\0' && i < sizeof places / sizeof places[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s%s%s", here, places[i], name);
+    enum { PLACES = sizeof places / sizeof places[0] };
+    char here[1024], resolved[1024], path[1200];
+    own_file(here, sizeof here);
+    resolve(resolved, sizeof resolved, here);
+    keep_directory(here, sizeof here);
+    keep_directory(resolved, sizeof resolved);
+    for (size_t i = 0; i < 2 * (size_t)PLACES; i++) {
+        const char *from = i < PLACES ? here : resolved;
+        if (from[0] == '\0')
+            continue;
+        (void)snprintf(path, sizeof path, "%s%s%s", from, places[i % PLACES], name);
         if (access(path, F_OK) == 0)
             return load_file(m, path);
     }

@@ -16,8 +16,9 @@ typedef struct emb_module {
 } emb_module;
 
 /* path: the file; NULL: EMB_CUDA_MODULE beside the object this code is in, in the library directory
- * next to that, then wherever the dynamic linker looks. EMBED_ERR_UNSUPPORTED if there is none,
- * with the places; EMBED_ERR_DEVICE if it does not load or is of another version than this library.
+ * next to that (both also where links to that object lead), then wherever the dynamic linker looks.
+ * EMBED_ERR_UNSUPPORTED if there is none, with the places; EMBED_ERR_DEVICE if it does not load or
+ * is of another version than this library.
  */
 embed_status emb_module_open(emb_module *m, const char *path);
 /* The same for a file of this name in those places. */

@@ -34,6 +34,9 @@ run 0 "$embed" similarity -m "$model" --device auto a b
 mkdir bin lib
 cp "$embed" bin/embed
 cp "$module" lib/libembed_emulated.so
+mkdir links
+ln -s "$work/bin/embed" links/embed
+run 0 links/embed similarity -m "$model" --device emulated a b # as from a directory of links
 embed=$work/bin/embed
 run 0 "$embed" similarity -m "$model" 'a cat sleeps' 'the kitten is dozing'
 on_cpu=$(cat out)
