@@ -32,23 +32,23 @@
  *     their order, on batch_tokens, on the number of threads or on which of the implementations
  *     (embed_model_params.isa) runs; it does depend on the n-gram table, if one is attached. On a
  *     device it depends on that, and with 16-bit numbers see embed_context_create.
- * Vectors of different builds of this library, or of different `fingerprint`s, are not comparable
- * bit for bit.
+ *     Vectors of different builds of this library, or of different `fingerprint`s, are not
+ *     comparable bit for bit.
  *
  * THREADS  An embed_model is immutable and may be used by any number of threads. An embed_context
  *   belongs to one thread at a time (a second call meanwhile is EMBED_ERR_ARG; only
  *   embed_context_set_table may come from another); contexts of one model run in parallel. A
- * context keeps its model alive, so the order of frees never matters. ERRORS   Every call that can
- * fail returns an embed_status and, unless it is EMBED_OK, leaves a sentence in embed_last_error()
- * of the calling thread. Output buffers are then unspecified, handles stay usable, and a failed
- * open or create sets *out to NULL and leaves nothing to free. Each call may return EMBED_ERR_ARG
- * (NULL or senseless argument) and EMBED_ERR_ABI (a params struct of a newer header uses a field or
- * flag that this library does not know, or struct_size was not set). Where one text of many is at
- * fault, the message names its index. PARAMS   A params struct starts with struct_size = sizeof of
- * the struct; zero in any other field means the default, so zeroed memory with struct_size set is
- * the default (the _INIT macros only say the same), and a NULL params pointer means all defaults.
- * Structs grow at their end, and `reserved` stays 0. Pointers in params are borrowed for the call
- * unless said otherwise.
+ *   context keeps its model alive, so the order of frees never matters.
+ * ERRORS   Every call that can fail returns an embed_status and, unless it is EMBED_OK, leaves a
+ *   sentence in embed_last_error() of the calling thread. Output buffers are then unspecified,
+ *   handles stay usable, and a failed open or create sets *out to NULL and leaves nothing to free.
+ *   Each call may return EMBED_ERR_ARG (NULL or senseless argument) and EMBED_ERR_ABI (a params
+ *   struct of a newer header uses a field or flag that this library does not know, or struct_size
+ *   was not set). Where one text of many is at fault, the message names its index.
+ * PARAMS   A params struct starts with struct_size = sizeof of the struct; zero in any other field
+ *   means the default, so zeroed memory with struct_size set is the default (the _INIT macros only
+ *   say the same), and a NULL params pointer means all defaults. Structs grow at their end, and
+ *   `reserved` stays 0. Pointers in params are borrowed for the call unless said otherwise.
  *
  * Licence: Apache-2.0. */
 #ifndef EMBED_H
@@ -486,7 +486,9 @@ EMBED_API double embed_dot(const float *a, const float *b, size_t dim);
 EMBED_API double embed_cosine(const float *a, const float *b, size_t dim);
 
 /* Least and greatest value per dimension of [n, dim] vectors: the calibration that EMBED_I8 and
- * EMBED_U8 need.   ranges  [2, dim] out.   Source  sentence-transformers quantize_embeddings */
+ * EMBED_U8 need.
+ *   ranges  [2, dim], caller-owned: written
+ * Source  sentence-transformers quantize_embeddings */
 EMBED_API embed_status embed_quantize_ranges(const float *vectors, size_t n, size_t dim,
                                              float *ranges);
 
@@ -631,7 +633,8 @@ EMBED_API embed_status embed_table_get_stats(embed_table *table, embed_table_sta
  *   texts          any ids; ids outside the vocabulary match nothing
  *   rows, lengths  [positions of all texts, one after the other]; -1 and 0 where nothing matches
  *   cap            of either, in positions
- * Errors  _CAPACITY, _NOMEM     Threads  any number per table */
+ * Errors  _CAPACITY, _NOMEM
+ * Threads any number per table */
 EMBED_API embed_status embed_table_lookup(const embed_table *table, const embed_ids *texts,
                                           size_t n, int64_t *rows, int32_t *lengths, size_t cap);
 
@@ -664,8 +667,8 @@ EMBED_API embed_status embed_table_wait(embed_table_ticket *ticket);
  *   batches after it. A row that cannot be read or fails its checksum fails the call that needs it,
  *   never changes a vector silently; the context stays usable.
  *   A table changes vectors: for the same text they agree bit for bit among all calls with tables
- * of the same embed_table_info.id, whatever the mode, io, cache, batches and threads, but not with
- *   those of another table or of none. embed_model_fingerprint knows nothing of tables: store
+ *   of the same embed_table_info.id, whatever the mode, io, cache, batches and threads, but not
+ *   with those of another table or of none. embed_model_fingerprint knows nothing of tables: store
  *   embed_table_info.id beside it wherever vectors are kept.
  * Errors  _MISMATCH (made for another model, or of another width; both sides named), _NOMEM,
  *         _THREAD; the old table then stays
@@ -719,8 +722,9 @@ typedef struct embed_job {
     }
 
 /* Bring the hottest `bytes` of a table's rows into memory, 0: all of them. In modes that read, as
- * many as the row cache holds.   report  may be NULL; bytes done and to do.   Errors  as
- * embed_table_fetch, _CANCELLED */
+ * many as the row cache holds.
+ *   report  of bytes done and to do; may be NULL
+ * Errors  as embed_table_fetch; _CANCELLED */
 EMBED_API embed_status embed_table_warm(embed_table *table, uint64_t bytes, embed_job_fn report,
                                         void *user);
 
@@ -803,8 +807,9 @@ typedef struct embed_rows_params {
     int32_t from_dtype;      /* embed_dtype of bare numbers; 0: EMBED_F32 */
     int32_t reserved;
     embed_job job;
-    int32_t device; /* as embed_context_params: where an f-gram model runs; what needs none is */
-    int32_t device_index; /* copied or averaged on the CPU */
+    int32_t device; /* as embed_context_params: where an f-gram model runs; what needs none is
+                       copied or averaged on the CPU */
+    int32_t device_index;
     int32_t device_dtype;
     int32_t reserved2;
 } embed_rows_params;
@@ -918,8 +923,8 @@ typedef struct embed_compact_params {
 } embed_compact_params;
 
 /* Write a new version of a table: re-ordered, trimmed or of another type. It names the old one as
- * its parent. Where n-grams are left out, longer ones that end in them still match. Errors  as
- * embed_table_open and embed_ngram_build; _FORMAT naming a line of the log */
+ * its parent. Where n-grams are left out, longer ones that end in them still match.
+ * Errors  as embed_table_open and embed_ngram_build; _FORMAT naming a line of the log */
 EMBED_API embed_status embed_table_compact(const char *input, const char *output,
                                            const embed_compact_params *params);
 
@@ -949,8 +954,9 @@ typedef struct embed_store_version {
 /* Make a table the current version of a store, which is made if there is none. The table is checked
  * (embed_table_verify, quick), copied with every file's SHA-256 checked, synced, renamed, and only
  * then the link is swapped: at any moment, also after a crash, the old version or the new one
- * opens. version  receives its name; may be NULL Errors  as embed_table_verify; _IO: also if
- * another process is changing the store */
+ * opens.
+ *   version  receives its name; may be NULL
+ * Errors  as embed_table_verify; _IO: also if another process is changing the store */
 EMBED_API embed_status embed_table_publish(const char *store, const char *table,
                                            const embed_publish_params *params, char version[32]);
 
@@ -1102,7 +1108,8 @@ typedef struct embed_select_result {
 
 /* Write the f-gram list `output`: JSON lines {"ids":[...],"count":n} in row order: by descending
  * count, then the shorter, then by ascending ids. Every suffix of 2 or more tokens of an n-gram
- * stands before it.   result  may be NULL
+ * stands before it.
+ *   result  may be NULL
  * Errors  _IO, _FORMAT, _TRUNCATED; _ARG: no limit, documents were not counted, too little memory;
  *         _UNSUPPORTED: more rows than a table holds */
 EMBED_API embed_status embed_ngram_select(const char *counts, const char *output,
@@ -1208,7 +1215,9 @@ EMBED_API embed_status embed_pending_cancel(embed_pending *pending);
 /* Waits until the call has ended. NULL is a no-op; in a child of fork() all of it is. */
 EMBED_API void embed_pending_free(embed_pending *pending);
 
-/* one decision about what runs a product of a model on a kind of device; experimental */
+/* -------------------------------------------------------------- what runs products on a device */
+
+/* one decision about what runs a product, or attention, of a model on a kind of device */
 typedef struct embed_device_choice {
     size_t struct_size;
     int32_t count;            /* how many there are */
@@ -1227,7 +1236,10 @@ typedef struct embed_device_choice {
 /* Decision i, 0 .. count - 1, in the order they were made, by all contexts of the model with this
  * one's kind of device, type and device_products; batches of new sizes add some. Where there is
  * none, on the CPU or because our own kernels run everything, i = 0 tells the reason if there is
- * one (no library). */
+ * one (no library).
+ *   choice  its struct_size set by the caller
+ * Errors  _ARG: no such decision
+ * Threads any number, also while the context is in use */
 EMBED_API embed_status embed_context_get_choice(const embed_context *ctx, int32_t i,
                                                 embed_device_choice *choice);
 

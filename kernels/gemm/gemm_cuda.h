@@ -71,11 +71,6 @@ typedef struct emb_cuda_gemm_args {
     int32_t tf32, reserved; /* tf32 1: EMBED_F32 by tensor cores */
 } emb_cuda_gemm_args;
 
-/* The operations gemm_mma and gemm_sm90, to compare the two: those of gemm, but never and nothing
- * but the kernel of sm_90a, which refuses what it does not take. */
-typedef emb_cuda_gemm_args emb_cuda_gemm_mma_args;
-typedef emb_cuda_gemm_args emb_cuda_gemm_sm90_args;
-
 /* The operations gemm_mma and gemm_sm90, to compare the two: as gemm, but 16-bit products by
  * mma.sync always, or by wgmma or not at all (EMBED_ERR_INTERNAL where gemm would take the other).
  */

@@ -5,8 +5,8 @@
  * n_modes * D] f32, stride ldo. Texts of which nothing is left are not written, nor those from
  * *count on (int32 on the device, or NULL), so that a captured graph serves batches with fewer
  * texts. gathered: x is [texts, D], of each text the token that CLS or LAST takes. Weights as
- * pool.h. Sums in double: tokens w, w + 8, ... of
- * what is pooled by warp w, ascending, then the warps ascending; rounded once.
+ * pool.h. Sums in double: tokens w, w + 8, ... of what is pooled by warp w, ascending, then the
+ * warps ascending; rounded once.
  * bytes  T*D*elt + 4*texts*n_modes*D   flops ~T*D a mode
  * bound  DRAM, >= 85% of copy speed for batches (4 x 16 bytes a thread under way); one short text:
  *        latency of its tokens / 8 dependent loads

@@ -104,7 +104,7 @@ fail:
     return st;
 }
 
-/* -------------------------------------------------------------------------------- several */
+/* ------------------------------------------------------------------------------------ several */
 
 static embed_status describe(const emb_backend *b, int32_t device, emb_device_facts *facts) {
     emb_device_error err = {""};

@@ -167,7 +167,8 @@ void emb_device_forward_free(emb_device_forward *f); /* waits for what runs; NUL
 
 /* Room for a batch of `tokens`; nothing may be under way. On failure all is as before, or, where
  * the device was too small for the old room beside the new, the old one is made again by the next
- * call. Errors  _NOMEM, with both numbers; _DEVICE */
+ * call.
+ * Errors  _NOMEM, with both numbers; _DEVICE */
 embed_status emb_device_forward_reserve(emb_device_forward *f, int64_t tokens);
 /* A call starts, and statistics at zero. output NULL: a call for states. */
 embed_status emb_device_forward_begin(emb_device_forward *f, const emb_device_output *output);
@@ -179,9 +180,8 @@ embed_status emb_device_forward_submit(emb_device_forward *f, const emb_slot *sl
 embed_status emb_device_forward_stage(emb_device_forward *f, const emb_slot *slot,
                                       const emb_pooling_options *options, emb_device_set **set);
 embed_status emb_device_forward_return(emb_device_forward *f, emb_device_set *set);
-/* Wait for the oldest batch. *set: its texts, n_texts, tokens, dim and `out`, rows of
- * the output's type [n_texts, dim] unless they stayed on the device, until the next but one is
- * submitted. */
+/* Wait for the oldest batch. *set: its texts, n_texts, tokens, dim and `out`, rows of the output's
+ * type [n_texts, dim] unless they stayed on the device, until the next but one is submitted. */
 embed_status emb_device_forward_collect(emb_device_forward *f, const emb_device_set **set);
 /* Hidden states of a batch, [tokens, hidden] f32, until the next call. Nothing under way. */
 embed_status emb_device_forward_states(emb_device_forward *f, const emb_slot *slot,
@@ -199,15 +199,14 @@ embed_status emb_device_layers_prepare(emb_device_forward *f, int64_t tokens);
 /* Fill the arena with numbers: for trials, and since a library reads all rows of a bucket, also
  * those that no batch has written yet. */
 embed_status emb_device_layers_fill(const emb_device_forward *f);
-/* Enqueue the kernels of a batch on the main stream. Nothing but kernels and sets,
- * so that it can be captured. All of it, up to the vectors in the arena: */
+/* Enqueue the kernels of a batch on the main stream. Nothing but kernels and sets, so that it can
+ * be captured. All of it, up to the vectors in the arena: */
 embed_status emb_device_layers_embed(emb_device_forward *f, const emb_device_set *set);
 /* Up to the hidden states of all tokens in EMB_AT_X, and from there to the vectors. */
 embed_status emb_device_layers_run(emb_device_forward *f, const emb_device_set *set);
 embed_status emb_device_layers_pool(emb_device_forward *f, const emb_device_set *set);
 /* The parts of _run: the lookup; then of each layer attention with its norm, which in a layer of
- * experts makes the router's logits, and what follows, where `moe` numbers the layers of experts.
- */
+ * experts makes the router's logits, and what follows; moe: number of the layer of experts. */
 embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_set *set);
 embed_status emb_device_layers_mix(emb_device_forward *f, const emb_device_set *set, int32_t layer);
 embed_status emb_device_layers_feed(emb_device_forward *f, const emb_device_set *set, int32_t layer,

@@ -55,9 +55,9 @@ int emb_device_home_there(const embed_model *m, const emb_backend *backend, int3
 static embed_status broadcast(const embed_model *m, emb_device_home *const *homes, int32_t n) {
     embed_status st = EMBED_OK;
     emb_transport *transport = NULL;
-    emb_device *devices[EMB_MAX_RANKS];
+    emb_device *devices[EMB_MAX_RANKS] = {NULL};
     emb_stream *streams[EMB_MAX_RANKS] = {NULL};
-    emb_dptr buffers[EMB_MAX_RANKS];
+    emb_dptr buffers[EMB_MAX_RANKS] = {{0}};
     const emb_device_weights *w = &homes[0]->weights;
     for (int32_t r = 0; r < n; r++) {
         devices[r] = homes[r]->device;

@@ -218,8 +218,7 @@ uint64_t emb_device_image_bytes(const emb_device_image *image) {
     return image->bytes;
 }
 
-/* --------------------------------------------------------------------------------------- finding
- */
+/* ------------------------------------------------------------------------------------ finding */
 
 static int32_t part_of(const embed_table *t, uint32_t row) {
     int32_t low = 0, high = t->n_parts - 1;

@@ -24,7 +24,8 @@ embed_status emb_device_image_plan_bytes(const embed_table *table, uint64_t *dev
 const char *emb_device_image_refusal(const embed_table *table);
 
 /* The table must outlive it; its allocator serves. Any thread; one that asks for an image in the
- * making waits. Errors  _NOMEM, _DEVICE; those of reading and checking rows */
+ * making waits.
+ * Errors  _NOMEM, _DEVICE; those of reading and checking rows */
 embed_status emb_device_image_get(emb_device_image **out, embed_table *table,
                                   const emb_backend *backend, int32_t index, emb_image_kind kind);
 void emb_device_image_put(emb_device_image *image);             /* NULL is a no-op */

@@ -4,20 +4,21 @@
  * knows, and those of the modules behind the pooling, which are small, have our own kernel only.
  *
  * own      kernels/gemm: bias, activation and factor in the epilogue, the real number of rows read
- * on the device. Bits of a row depend on nothing but the row. library  cuBLASLt with one algorithm
- * for each (rows of the bucket, n, k), no sum split; it computes all rows of the bucket, of which
- * those beyond the batch are rubbish that nobody reads. Its bias has the type of the product (a
- * rounded copy); an activation, with the bias in f32, is a pass behind it (kernels/activation),
- * since cuBLASLt's own GELU is another function. The factor of gated layers would take a second
- * matrix as large as the inner one, so their gate products stay ours.
+ *          on the device. Bits of a row depend on nothing but the row.
+ * library  cuBLASLt with one algorithm for each (rows of the bucket, n, k), no sum split; it
+ *          computes all rows of the bucket, of which those beyond the batch are rubbish that nobody
+ *          reads. Its bias has the type of the product (a rounded copy); an activation, with the
+ *          bias in f32, is a pass behind it (kernels/activation), since cuBLASLt's own GELU is
+ *          another function. The factor of gated layers would take a second matrix as large as the
+ *          inner one, so their gate products stay ours.
  *
  * Which one is decided once for a bucket and a model on a kind of device, by the policy:
  *   EMBED_PRODUCTS_OWN      ours
  *   EMBED_PRODUCTS_LIBRARY  the library wherever it can
  *   EMBED_PRODUCTS_AUTO     f32: ours, since bits that never change are why one takes f32; tf32,
- * f16 and bf16: both are timed on the device before the first batch of the bucket, and the library
- * is taken if it is at least a tenth faster Where there is no library, or it refuses a shape, ours
- * is taken and the record says why.
+ *                           f16 and bf16: both are timed on the device before the first batch of
+ *                           the bucket, and the library is taken if it is at least a tenth faster
+ * Where there is no library, or it refuses a shape, ours is taken and the record says why.
  *
  * error  of the library's product against exact arithmetic, as gemm_cuda: |dy| <= 1.13 (K 2^-24
  *        sum|x w| + 2e-6 |s|) + u |y|, u half an ulp of the type at 1; plus u |bias| for the
