@@ -27,8 +27,7 @@ static embed_status open_backend(const emb_backend **backend, const char *name) 
     embed_status st = emb_module_find(&module, name);
     if (st == EMBED_ERR_UNSUPPORTED) {
         char reason[400];
-        (void)snprintf(reason, sizeof reason, "%s", /* the constant's name is not part of it */
-                       emb_fail_message() + strlen(embed_status_name(st)) + 2);
+        (void)snprintf(reason, sizeof reason, "%s", emb_fail_sentence());
         st = emb_fail(EMBED_ERR_DEVICE, "%s", reason);
     }
     if (st == EMBED_OK)

@@ -54,6 +54,10 @@ const char *emb_fail_message(void) {
     return message;
 }
 
+const char *emb_fail_sentence(void) {
+    return message + name_bytes;
+}
+
 const char *embed_status_name(embed_status status) {
     switch (status) {
 #define NAME(x)                                                                                    \

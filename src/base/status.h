@@ -17,6 +17,9 @@ void emb_fail_prefix(const char *fmt, ...) EMB_PRINTF(1, 2);
 void emb_fail_excerpt(char *out, size_t size, const char *text, size_t len);
 void emb_fail_clear(void);
 const char *emb_fail_message(void); /* with the constant's name in front; "" if none */
+/* Without it: to be kept for later or for another thread, whose emb_fail puts it in front again.
+ * Changes with the next failure, so it is copied before. */
+const char *emb_fail_sentence(void);
 
 #define EMB_TRY(x)                                                                                 \
     do {                                                                                           \

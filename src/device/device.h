@@ -89,6 +89,8 @@ embed_status emb_capture_begin(emb_stream *s);
 /* Ends the capture in any case. A capture that held anything but kernels, sets and copies on the
  * device, or that the host waited in, fails with the call that broke it. info may be NULL. */
 embed_status emb_capture_end(emb_stream *s, emb_graph **out, emb_graph_info *info);
+/* Ends a capture in which a call failed with `st`, and gives that back, with its message. */
+embed_status emb_capture_give_up(emb_stream *s, embed_status st);
 embed_status emb_graph_launch(emb_graph *g, emb_stream *s);
 void emb_graph_free(emb_graph *g);
 

@@ -39,12 +39,6 @@ static void describe_cpu(embed_device *out) {
     cpu_name(out->name, sizeof out->name);
 }
 
-/* The sentence alone: the constant's name is for statuses. */
-static const char *reason_of_failure(void) {
-    const char *message = emb_fail_message(), *colon = strstr(message, ": ");
-    return colon != NULL ? colon + 2 : message;
-}
-
 /* A backend without devices, as one entry that says why. */
 static void describe_nothing(embed_device *out, const char *reason) {
     out->kind = EMBED_DEVICE_CUDA;
@@ -85,7 +79,7 @@ static int32_t count_others(emb_module *m, const char *module, emb_device_error 
     int32_t devices = 0;
     *reason = NULL;
     if (emb_module_open(m, module) != EMBED_OK) {
-        *reason = reason_of_failure();
+        *reason = emb_fail_sentence();
         return 1;
     }
     if (m->backend->count(m->backend->self, &devices, err) != EMB_DEVICE_OK || devices < 1) {

@@ -1,3 +1,5 @@
+#include <stdio.h>
+
 #include "device/device_impl.h"
 
 struct emb_stream {
@@ -296,6 +298,15 @@ embed_status emb_capture_end(emb_stream *s, emb_graph **out, emb_graph_info *inf
     *out = g;
 fail:
     return st;
+}
+
+embed_status emb_capture_give_up(emb_stream *s, embed_status st) {
+    emb_graph *graph;
+    char message[1024];
+    (void)snprintf(message, sizeof message, "%s", emb_fail_sentence());
+    if (emb_capture_end(s, &graph, NULL) == EMBED_OK)
+        emb_graph_free(graph);
+    return emb_fail(st, "%s", message);
 }
 
 embed_status emb_graph_launch(emb_graph *g, emb_stream *s) {

@@ -129,19 +129,12 @@ fail:
     return st;
 }
 
-/* Without the constant's name, which emb_fail puts in front. */
-static const char *sentence(embed_status st) {
-    const char *message = emb_fail_message(), *name = embed_status_name(st);
-    const size_t n = strlen(name);
-    return strncmp(message, name, n) == 0 && message[n] == ':' ? message + n + 2 : message;
-}
-
 /* The message comes to whoever waits. */
 static void end(embed_pending *p, embed_status st) {
     (void)pthread_mutex_lock(&p->mutex);
     p->status = st;
     if (st != EMBED_OK)
-        (void)snprintf(p->message, sizeof p->message, "%s", sentence(st));
+        (void)snprintf(p->message, sizeof p->message, "%s", emb_fail_sentence());
     emb_event_free(p->after);
     emb_event_free(p->rows);
     p->after = p->rows = NULL;

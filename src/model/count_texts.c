@@ -2,7 +2,6 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "model/fingerprint.h"
 
@@ -158,8 +157,8 @@ static void run_group(void *arg, size_t task, int thread) {
         g->status = put_item(c, g, g->first + i, c->scratch[thread]);
         if (g->status == EMBED_OK)
             continue;
-        const char *message = emb_fail_message() + strlen(embed_status_name(g->status)) + 2;
-        (void)snprintf(g->message, sizeof g->message, "text %zu: %s", g->first + i, message);
+        (void)snprintf(g->message, sizeof g->message, "text %zu: %s", g->first + i,
+                       emb_fail_sentence());
         atomic_store(&c->faults, 1);
         return;
     }

@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/rotary/rotary_cuda.h"
@@ -187,8 +186,7 @@ static embed_status contend(emb_device_forward *f, const emb_device_set *set,
     to->strategy = EMBED_PRODUCTS_OWN;
     if ((st == EMBED_ERR_UNSUPPORTED || st == EMBED_ERR_DEVICE) &&
         emb_device_check(f->device) == EMBED_OK) {
-        const char *text = emb_fail_message(), *after = strstr(text, ": ");
-        (void)snprintf(to->reason, sizeof to->reason, "%s", after != NULL ? after + 2 : text);
+        (void)snprintf(to->reason, sizeof to->reason, "%s", emb_fail_sentence());
         return EMBED_OK;
     }
     to->own_us = us[0];

@@ -92,8 +92,7 @@ static void room_take(emb_device_forward *f, const struct room *r) {
 static embed_status too_large(const emb_device_forward *f, int64_t tokens) {
     emb_device_plan plan;
     char message[512];
-    (void)snprintf(message, sizeof message, "%s",
-                   emb_fail_message() + strlen(embed_status_name(EMBED_ERR_NOMEM)) + 2);
+    (void)snprintf(message, sizeof message, "%s", emb_fail_sentence());
     const embed_status st = emb_device_plan_make(&plan, f->model, f->weights->dtype, tokens);
     if (st != EMBED_OK)
         return st;
@@ -352,24 +351,14 @@ static emb_graph_key key_of(const emb_device_forward *f, const emb_device_set *s
                            .skip = s->with_skip};
 }
 
-/* A capture that has begun is ended in any case; its own failure is told before that of ending it.
- */
 static embed_status capture(emb_device_forward *f, const emb_device_set *s, emb_graph **graph) {
     embed_status st = emb_capture_begin(f->main);
     *graph = NULL;
     if (st != EMBED_OK)
         return st;
     st = emb_device_layers_embed(f, s);
-    if (st != EMBED_OK) {
-        char message[512];
-        (void)snprintf(message, sizeof message, "%s",
-                       emb_fail_message() + strlen(embed_status_name(st)) + 2);
-        (void)emb_capture_end(f->main, graph, NULL);
-        emb_graph_free(*graph);
-        *graph = NULL;
-        return emb_fail(st, "%s", message);
-    }
-    return emb_capture_end(f->main, graph, &f->graphs.info);
+    return st != EMBED_OK ? emb_capture_give_up(f->main, st)
+                          : emb_capture_end(f->main, graph, &f->graphs.info);
 }
 
 /* One by one, from a graph, or captured and then from the graph: the same kernels with the same

@@ -1,7 +1,6 @@
 #include "model/device_products.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "kernels/activation/activation_cuda.h"
 #include "model/device_graphs.h"
@@ -208,8 +207,7 @@ static int refused(const emb_device_products *p, embed_status st, emb_choice *to
 }
 
 static void note_reason(emb_choice *to) {
-    const char *text = emb_fail_message(), *after = strstr(text, ": ");
-    (void)snprintf(to->reason, sizeof to->reason, "%s", after != NULL ? after + 2 : text);
+    (void)snprintf(to->reason, sizeof to->reason, "%s", emb_fail_sentence());
 }
 
 /* Plan it, try both, and note the outcome. *plan is made if the library is chosen. */

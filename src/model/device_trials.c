@@ -1,8 +1,5 @@
 #include "model/device_trials.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #define ROUNDS 3
 #define ROUND_MS 0.2f /* of one way in one round, about */
 #define MOST_REPEATS 16
@@ -32,24 +29,14 @@ fail:
     return st;
 }
 
-/* A capture that has begun is ended in any case; its own failure is told before that of ending it.
- */
 static embed_status capture(trial *t, int way) {
     embed_status st = emb_capture_begin(t->stream);
     if (st != EMBED_OK)
         return st;
     for (int i = 0; i < t->repeats && st == EMBED_OK; i++)
         st = t->ways[way](t->arg, t->stream);
-    if (st != EMBED_OK) {
-        char message[512];
-        (void)snprintf(message, sizeof message, "%s",
-                       emb_fail_message() + strlen(embed_status_name(st)) + 2);
-        if (emb_capture_end(t->stream, &t->graphs[way], NULL) == EMBED_OK)
-            emb_graph_free(t->graphs[way]);
-        t->graphs[way] = NULL;
-        return emb_fail(st, "%s", message);
-    }
-    return emb_capture_end(t->stream, &t->graphs[way], NULL);
+    return st != EMBED_OK ? emb_capture_give_up(t->stream, st)
+                          : emb_capture_end(t->stream, &t->graphs[way], NULL);
 }
 
 static embed_status run(trial *t, float us[2]) {

@@ -1,6 +1,5 @@
 #include "model/device_weights.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/dtype.h"
@@ -214,12 +213,8 @@ embed_status emb_device_weights_create(emb_device_weights *to, emb_device *devic
     EMB_TRY(emb_new_array(env, (size_t)m->config.encoder.layers, sizeof *to->layers,
                           (void **)&to->layers));
     st = emb_device_alloc(device, to->bytes, &to->base);
-    if (st == EMBED_ERR_NOMEM) {
-        char message[512];
-        (void)snprintf(message, sizeof message, "%s",
-                       emb_fail_message() + strlen(embed_status_name(st)) + 2);
-        st = emb_fail(st, "weights of %s: %s", m->name, message);
-    }
+    if (st == EMBED_ERR_NOMEM)
+        emb_fail_prefix("weights of %s", m->name);
     EMB_TRY(st);
     w = (struct walk){.base = to->base, .rank = rank, .ranks = ranks, .st = EMBED_OK};
     EMB_TRY(walk_all(&w, to, m, dtype, 0));

@@ -84,9 +84,8 @@ static void fetch(struct staged *w) {
             ? emb_device_rows_carry(&w->carried, b->ids, b->offsets, (size_t)b->texts, &w->stats)
             : emb_ngram_fetch(w->fetcher, b->ids, b->offsets, (size_t)b->texts, w->slot.rows,
                               &w->stats);
-    if (w->status != EMBED_OK) /* without the constant's name, which emb_fail puts in front */
-        (void)snprintf(w->message, sizeof w->message, "%s",
-                       emb_fail_message() + strlen(embed_status_name(w->status)) + 2);
+    if (w->status != EMBED_OK)
+        (void)snprintf(w->message, sizeof w->message, "%s", emb_fail_sentence());
 }
 
 /* With the mutex held: fetch without it. */

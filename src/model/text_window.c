@@ -15,10 +15,9 @@ static void keep_fault(struct tokenize_run *run, int thread, size_t index, embed
     emb_text_fault *fault = &run->ctx->faults[thread];
     if (fault->status != EMBED_OK && fault->index < index)
         return;
-    const char *message = emb_fail_message() + strlen(embed_status_name(st)) + 2;
     fault->status = st;
     fault->index = index;
-    (void)snprintf(fault->message, sizeof fault->message, "%s", message);
+    (void)snprintf(fault->message, sizeof fault->message, "%s", emb_fail_sentence());
     atomic_store(&run->faults, 1);
 }
 

@@ -52,8 +52,7 @@ static embed_status explain_row(void *user, uint64_t row) {
     const build *b = user;
     uint64_t line = 0;
     char message[512];
-    const char *said = strstr(emb_fail_message(), ": ");
-    (void)snprintf(message, sizeof message, "%s", said != NULL ? said + 2 : "");
+    (void)snprintf(message, sizeof message, "%s", emb_fail_sentence());
     const embed_status st = emb_ngram_list_line(b->list, row, &line);
     if (st != EMBED_OK)
         return st;

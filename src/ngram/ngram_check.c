@@ -14,8 +14,7 @@
 #define MAX_TOLD 100 /* problems that are told of one by one */
 
 void emb_ngram_checking_note(emb_ngram_checking *c, const char *file, embed_status status) {
-    const char *message = emb_fail_message(), *said = strstr(message, ": ");
-    said = said != NULL ? said + 2 : message;
+    const char *said = emb_fail_sentence();
     if (c->result->problems++ == 0) {
         c->first = status;
         (void)snprintf(c->first_problem, sizeof c->first_problem, "%s", said);

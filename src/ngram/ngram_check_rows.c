@@ -140,8 +140,7 @@ static uint64_t blocks_here(const checker *k) {
 }
 
 static void keep_message(checker *k) {
-    const char *said = strstr(emb_fail_message(), ": ");
-    (void)snprintf(k->message, sizeof k->message, "%s", said != NULL ? said + 2 : "");
+    (void)snprintf(k->message, sizeof k->message, "%s", emb_fail_sentence());
 }
 
 static void digest_chunk(checker *k) {

@@ -85,8 +85,7 @@ static embed_status store_chunk(const pass *p, uint64_t at) {
 static void keep_fault(pass *p, int thread, embed_status st) {
     fault *f = &p->faults[thread];
     f->status = st;
-    (void)snprintf(f->message, sizeof f->message, "%s",
-                   emb_fail_message() + strlen(embed_status_name(st)) + 2);
+    (void)snprintf(f->message, sizeof f->message, "%s", emb_fail_sentence());
 }
 
 static embed_status first_fault(const pass *p) {

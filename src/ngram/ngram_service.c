@@ -3,7 +3,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #define IDLE 4 /* fetchers that are kept */
@@ -122,11 +121,8 @@ static void *helper_main(void *arg) {
             s->last = &s->first;
         (void)pthread_mutex_unlock(&s->lock);
         ticket->status = fetch_all(s, ticket);
-        if (ticket->status != EMBED_OK) { /* messages belong to threads: carry it over */
-            const char *text = strstr(emb_fail_message(), ": ");
-            (void)snprintf(ticket->message, sizeof ticket->message, "%s",
-                           text != NULL ? text + 2 : "");
-        }
+        if (ticket->status != EMBED_OK) /* messages belong to threads: carry it over */
+            (void)snprintf(ticket->message, sizeof ticket->message, "%s", emb_fail_sentence());
         (void)pthread_mutex_lock(&s->lock);
         ticket->done = 1;
         (void)pthread_cond_broadcast(&s->done);

@@ -51,15 +51,11 @@ uint64_t emb_ngram_rows_memory(const emb_ngram_layout *l, uint64_t rows_per_part
 }
 
 static void note(trouble *t, embed_status status, uint64_t row) {
-    const char *message = emb_fail_message(), *name = embed_status_name(status);
-    const size_t skip = strlen(name) + 2; /* "<NAME>: ", which emb_fail puts back */
     if (status == EMBED_OK || (t->status != EMBED_OK && t->row <= row))
         return;
     t->status = status;
     t->row = row;
-    (void)snprintf(t->message, sizeof t->message, "%s",
-                   strlen(message) >= skip && strncmp(message, name, skip - 2) == 0 ? message + skip
-                                                                                    : message);
+    (void)snprintf(t->message, sizeof t->message, "%s", emb_fail_sentence());
 }
 
 static uint64_t blocks_of(const emb_ngram_layout *l, uint64_t rows) {
