@@ -315,8 +315,8 @@ typedef enum embed_device_products {
     EMBED_PRODUCTS_LIBRARY = 2 /* cuBLASLt, and cuDNN for attention, wherever they can */
 } embed_device_products;
 
-/* How the rows of an n-gram table come to one device (several get them as with COPY). Vectors are
- * the same bits in each way. */
+/* How the rows of an n-gram table come to one device. Several get the row of each token as floats
+ * with each batch, which counts as COPY. Vectors are the same bits in each way. */
 typedef enum embed_table_place {
     EMBED_TABLE_PLACE_AUTO = 0, /* by the size of the table, the memory of the device, and what it
                                    can read: RESIDENT, MAP (without registering), CACHE or COPY */
@@ -363,7 +363,9 @@ typedef struct embed_context_params {
  * NCCL; without it each gets them from the host); all take the same batch_tokens. One that fails
  * ends the call, and the context can do no more; contexts without it can.
  * A vector of unit length differs from the CPU's by at most 2e-5 in EMBED_F32, and in the worst of
- * its numbers by about 0.005 in EMBED_F16 and 0.04 in EMBED_BF16, whatever runs the products.
+ * its numbers by about 0.005 in EMBED_F16 and 0.04 in EMBED_BF16, whatever runs the products. With
+ * experts it may differ by more (0.1 was seen for a text of one token in EMBED_BF16) where two of
+ * them are so nearly equal to a token's router that rounding decides which of them it gets.
  * With EMBED_PRODUCTS_OWN, and so by default in EMBED_F32, a text's bits do not depend on the other
  * texts of the call, on the size of the batch they come to share with it, or on whether that runs
  * from a graph; they do depend on the model, the type and EMBED_TF32, and may differ between

@@ -103,8 +103,8 @@ int tool_device(const char *who, device_options *o, embed_context_params *params
     if (params->device == 0 || (!several && o->device[length] != '\0') ||
         !read_devices(o->device + length, o, params))
         return tool_usage(who,
-                          "--device: expected cpu, cuda, cuda:N, cuda:N,N..., cuda:all, auto or "
-                          "emulated, found '%s'",
+                          "--device: expected cpu, auto, or cuda or emulated, alone or with :N, "
+                          ":N,N... or :all, found '%s'",
                           o->device);
     return EXIT_OK;
 }

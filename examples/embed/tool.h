@@ -64,7 +64,7 @@ int tool_device(const char *who, device_options *o, embed_context_params *params
      "DEVICE",                                                                                     \
      "cpu, cuda, cuda:N, auto (a GPU if one is usable, else the CPU)\n"                            \
      "or emulated (the GPU's kernels on the CPU) (cpu); several:\n"                                \
-     "cuda:0,1,2 or cuda:all",                                                                     \
+     "cuda:0,1,2 or cuda:all, emulated:0,1,2 (of 8)",                                              \
      &(o).device,                                                                                  \
      NULL,                                                                                         \
      OPTION_TEXT,                                                                                  \

@@ -71,8 +71,11 @@ embed_status embed_plan_bytes(const embed_model *model, const embed_context_para
     rows = emb_places_rows(&places);
     if (places.place.backend != NULL) {
         const int64_t most = emb_device_group_most_tokens(model, &places);
-        EMB_TRY(emb_device_group_plan_bytes(
-            model, &places, p.batch_tokens < most ? p.batch_tokens : most, &device));
+        const int64_t tokens = p.batch_tokens < most ? p.batch_tokens : most;
+        EMB_TRY(emb_device_group_plan_bytes(model, &places, tokens, &device));
+        if (p.table != NULL && rows.backend == NULL)
+            device += (uint64_t)places.n * EMB_DEVICE_SETS *
+                      emb_device_row_floats_plan_bytes(model->config.encoder.hidden, tokens);
         EMB_TRY(emb_device_weights_bytes(model, places.place.dtype, &weights));
         rows.taken = device; /* what is pinned too: a little less for the rows */
         if (!emb_device_home_there(model, places.place.backend, rows.index, places.place.dtype))

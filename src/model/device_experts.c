@@ -104,8 +104,12 @@ fail:
 
 uint64_t emb_device_experts_bytes(const emb_device_experts *x) {
     uint64_t bytes = 0;
-    for (int32_t r = 0; r < x->n; r++)
-        bytes += x->ranks[r].arena.bytes;
+    for (int32_t r = 0; r < x->n; r++) {
+        const emb_device_forward *f = x->ranks[r].forward;
+        size_t arena; /* without guards, as planned; it was planned before */
+        (void)emb_device_experts_plan(f->model, f->weights->dtype, x->n, r, x->tokens, &arena);
+        bytes += arena;
+    }
     return bytes;
 }
 

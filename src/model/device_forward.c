@@ -280,7 +280,7 @@ static embed_status send(emb_device_forward *f, emb_device_set *s) {
         EMB_TRY(
             emb_device_rows_send(s->rows, (int)(s - f->sets), &s->row_events, f->copy_in, f->main));
     else
-        EMB_TRY(emb_device_row_floats_send(&s->floats, f->copy_in, f->main));
+        EMB_TRY(emb_device_row_floats_send(&s->floats, &s->row_events, f->copy_in, f->main));
 fail:
     return st;
 }

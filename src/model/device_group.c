@@ -68,6 +68,17 @@ static embed_status no_room(int64_t tokens) {
                     (long long)tokens);
 }
 
+/* Rows of the table that a batch takes to its device. */
+static void count_rows(embed_context *ctx, const emb_batch *b) {
+    const uint64_t row = (uint64_t)ctx->model->config.encoder.hidden * sizeof(float);
+    emb_ngram_stats here = {.place = EMBED_TABLE_PLACE_COPY};
+    if (b->rows == NULL)
+        return;
+    for (int64_t t = 0; t < b->tokens; t++)
+        here.device_bytes += b->rows[t] != NULL ? row : 0;
+    emb_stage_count(ctx->stage, &here, &ctx->table_stats);
+}
+
 static embed_status group_submit(embed_context *ctx, const emb_slot *slot,
                                  const emb_pooling_options *options) {
     embed_status st = EMBED_OK;
@@ -76,6 +87,7 @@ static embed_status group_submit(embed_context *ctx, const emb_slot *slot,
     if (r < 0)
         return no_room(slot->batch.tokens);
     EMB_TRY(emb_device_forward_submit(g->forwards[r], slot, options));
+    count_rows(ctx, &slot->batch);
     note(g, r, slot->batch.tokens, 0);
 fail:
     return st;
@@ -86,12 +98,17 @@ static embed_status group_collect(embed_context *ctx, emb_result *result) {
     emb_device_group *g = ctx->group;
     const int32_t r = g->order[g->first].device;
     const emb_device_set *set;
+    emb_ngram_stats here = {0};
     EMB_TRY(emb_device_forward_collect(g->forwards[r], &set));
     g->queued[r] -= set->tokens;
     g->first = (g->first + 1) % (g->n * EMB_DEVICE_SETS);
     g->under_way--;
     *result = (emb_result){
         .texts = set->texts, .n_texts = set->n_texts, .tokens = set->tokens, .rows = set->out};
+    if (set->floats.on) {
+        EMB_TRY(emb_device_row_floats_done(&set->floats, &set->row_events, &here.device_wait_ns));
+        emb_stage_count(ctx->stage, &here, &ctx->table_stats);
+    }
 fail:
     return st;
 }
@@ -99,6 +116,7 @@ fail:
 static embed_status group_states(embed_context *ctx, const emb_slot *slot, const float **states) {
     const emb_device_group *g = ctx->group;
     int32_t r = 0;
+    count_rows(ctx, &slot->batch);
     while (r < g->n - 1 && g->forwards[r]->plan.tokens < slot->batch.tokens)
         r++;
     return emb_device_forward_states(g->forwards[r], slot, states);
@@ -154,6 +172,7 @@ static embed_status experts_submit(embed_context *ctx, const emb_slot *slot,
     if (r < 0)
         return no_room(slot->batch.tokens);
     EMB_TRY(emb_device_experts_stage(x, r, slot, options));
+    count_rows(ctx, &slot->batch);
     note(g, r, slot->batch.tokens, x->round);
     if (x->staged == x->n)
         EMB_TRY(emb_device_experts_run(x));
@@ -174,6 +193,7 @@ fail:
 }
 
 static embed_status experts_states(embed_context *ctx, const emb_slot *slot, const float **states) {
+    count_rows(ctx, &slot->batch);
     return emb_device_experts_states(ctx->group->experts, slot, states);
 }
 

@@ -3,7 +3,6 @@
 #include <string.h>
 
 void emb_device_row_floats_clear(emb_device_row_floats *r, emb_device *device) {
-    emb_event_free(r->arrived);
     emb_device_host_free(device, r->host);
     emb_device_free(device, r->at);
     *r = (emb_device_row_floats){.host = NULL};
@@ -13,10 +12,12 @@ uint64_t emb_device_row_floats_bytes(const emb_device_row_floats *r) {
     return r->host != NULL ? 2 * (uint64_t)r->bytes : 0;
 }
 
+uint64_t emb_device_row_floats_plan_bytes(int64_t hidden, int64_t tokens) {
+    return 2 * (uint64_t)hidden * (uint64_t)tokens * sizeof(float);
+}
+
 static embed_status reserve(emb_device_row_floats *r, emb_device *device, size_t bytes) {
     embed_status st = EMBED_OK;
-    if (r->arrived == NULL)
-        EMB_TRY(emb_event_create(&r->arrived, device, 0));
     if (r->host == NULL)
         EMB_TRY(emb_device_host_alloc(device, bytes, (void **)&r->host));
     if (r->at.at == 0)
@@ -52,14 +53,29 @@ fail:
     return st;
 }
 
-embed_status emb_device_row_floats_send(emb_device_row_floats *r, emb_stream *copy,
-                                        emb_stream *main) {
+embed_status emb_device_row_floats_send(emb_device_row_floats *r, const emb_device_row_events *e,
+                                        emb_stream *copy, emb_stream *main) {
     embed_status st = EMBED_OK;
+    r->timed = 0;
     if (r->used == 0)
         return EMBED_OK;
     EMB_TRY(emb_copy_in(copy, r->at, r->host, r->used));
-    EMB_TRY(emb_event_record(r->arrived, copy));
-    EMB_TRY(emb_stream_wait(main, r->arrived));
+    EMB_TRY(emb_event_record(e->arrived, copy));
+    EMB_TRY(emb_event_record(e->before, main));
+    EMB_TRY(emb_stream_wait(main, e->arrived));
+    EMB_TRY(emb_event_record(e->after, main));
+    r->timed = 1;
 fail:
+    return st;
+}
+
+embed_status emb_device_row_floats_done(const emb_device_row_floats *r,
+                                        const emb_device_row_events *e, uint64_t *waited_ns) {
+    float ms = 0;
+    *waited_ns = 0;
+    if (!r->timed)
+        return EMBED_OK;
+    const embed_status st = emb_event_elapsed(e->before, e->after, &ms);
+    *waited_ns = ms > 0 ? (uint64_t)((double)ms * 1e6) : 0;
     return st;
 }

@@ -14,8 +14,8 @@ typedef struct emb_device_row_floats {
     unsigned char *host; /* pinned */
     emb_dptr at;
     size_t bytes, used;
-    emb_event *arrived;
     int32_t on, add; /* of the batch packed last; on 0: it has no table */
+    int32_t timed, reserved;
 } emb_device_row_floats;
 
 void emb_device_row_floats_clear(emb_device_row_floats *rows, emb_device *device);
@@ -27,8 +27,14 @@ emb_device_row_floats_bytes(const emb_device_row_floats *rows); /* on the device
 embed_status emb_device_row_floats_pack(emb_device_row_floats *rows, emb_device *device,
                                         const emb_slot *slot, int64_t hidden, int64_t tokens,
                                         const emb_device_row_places *places);
+/* Device and pinned memory that `tokens` come to need. */
+uint64_t emb_device_row_floats_plan_bytes(int64_t hidden, int64_t tokens);
 /* Enqueue the copy; what is enqueued on `main` from now on finds the rows. */
-embed_status emb_device_row_floats_send(emb_device_row_floats *rows, emb_stream *copy,
+embed_status emb_device_row_floats_send(emb_device_row_floats *rows,
+                                        const emb_device_row_events *events, emb_stream *copy,
                                         emb_stream *main);
+/* The batch sent last has come to its end: *waited_ns, how long the device waited for its rows. */
+embed_status emb_device_row_floats_done(const emb_device_row_floats *rows,
+                                        const emb_device_row_events *events, uint64_t *waited_ns);
 
 #endif

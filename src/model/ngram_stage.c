@@ -214,6 +214,11 @@ void emb_stage_free(emb_stage *s) {
     emb_free(&env, s);
 }
 
+void emb_stage_count(emb_stage *s, const emb_ngram_stats *more, emb_ngram_stats *stats) {
+    emb_ngram_table_count(s->table, more);
+    emb_ngram_stats_add(stats, more);
+}
+
 const embed_table *emb_stage_table(const emb_stage *s) {
     return s->table;
 }
@@ -300,8 +305,7 @@ embed_status emb_stage_take(emb_stage *s, emb_slot **slot, emb_ngram_stats *stat
         if (w->status != EMBED_OK)
             return emb_fail(w->status, "%s", w->message);
         const emb_ngram_stats waited = {.wait_ns = emb_clock_ns() - start};
-        emb_ngram_table_count(s->table, &waited);
-        emb_ngram_stats_add(stats, &waited);
+        emb_stage_count(s, &waited, stats);
         emb_ngram_stats_add(stats, &w->stats);
         w->slot.batch.rows = w->slot.rows; /* the hand-over to the encoder */
         w->slot.carried = s->rows != NULL ? &w->carried : NULL;

@@ -34,6 +34,8 @@ void emb_stage_free(emb_stage *stage); /* none of its slots in flight; NULL is a
 embed_status emb_stage_plan_bytes(const emb_env *env, embed_table *table, int64_t tokens,
                                   const emb_device_rows_spec *device, uint64_t *bytes);
 uint64_t emb_stage_bytes(const emb_stage *stage);
+/* Add to the totals of the stage's table, which there must be, and to *stats. */
+void emb_stage_count(emb_stage *stage, const emb_ngram_stats *more, emb_ngram_stats *stats);
 const embed_table *emb_stage_table(const emb_stage *stage); /* NULL: none */
 int32_t emb_stage_place(const emb_stage *stage); /* embed_table_place; 0: not on a device */
 

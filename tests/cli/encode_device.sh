@@ -10,7 +10,7 @@ module=${3:-}
 . "$here/check.sh"
 
 for device in gpu cuda: cuda:x cuda:-1 cuda:1x cuda:0, cuda:0,,1 cuda:0,all cpu:1 auto:0 ""; do
-    wrong "--device: expected cpu, cuda, cuda:N, cuda:N,N..., cuda:all, auto or emulated, found '$device'" \
+    wrong "--device: expected cpu, auto, or cuda or emulated, alone or with :N, :N,N... or :all, found '$device'" \
         "$embed" encode -m "$model" --device "$device"
 done
 wrong "--device-dtype: expected f32, f16 or bf16, found 'int8'" \

@@ -106,6 +106,18 @@ void table_close(table_on_disk *t) {
     test_grams_free(&t->grams);
 }
 
+void check_rows_against(const world *w, const embed_context *ctx) {
+    embed_table_stats s = {.struct_size = sizeof s};
+    const uint64_t row = (uint64_t)w->checkpoint.spec.hidden * sizeof(float);
+    TEST_OK(embed_context_get_table_stats(ctx, &s));
+    assert_true(s.positions > s.hits[0]);
+    if (ctx->group == NULL)
+        return;
+    assert_int_equal(s.place, EMBED_TABLE_PLACE_COPY);
+    assert_int_equal(s.device_bytes, (s.positions - s.hits[0]) * row);
+    assert_true(s.device_wait_seconds >= 0);
+}
+
 /* ------------------------------------------------------------------------------------- faults */
 
 /* 1: every device of the context still works. */

@@ -34,6 +34,8 @@ typedef struct table_on_disk {
 } table_on_disk;
 void table_open(table_on_disk *t, world *w);
 void table_close(table_on_disk *t);
+/* Statistics of the last call: a row of floats crossed for each position that matched. */
+void check_rows_against(const world *w, const embed_context *ctx);
 
 /* Faults, of a small MoE. */
 void every_call_fails(int32_t placement, int32_t ranks);

@@ -62,6 +62,7 @@ static void tables(void **state) {
         TEST_OK(on_devices(&w, t.table, EMBED_F32, ranks, EMBED_PLACE_REPLICATED, &ctx));
         TEST_OK(encode_as(ctx, &w, EMBED_F32, got));
         assert_memory_equal(got, want, sizeof got);
+        check_rows_against(&w, ctx);
         TEST_OK(embed_context_set_table(ctx, NULL));
         TEST_OK(encode_as(ctx, &w, EMBED_F32, got));
         assert_memory_equal(got, without, sizeof got);
