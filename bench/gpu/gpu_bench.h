@@ -52,9 +52,6 @@ embed_status gpu_put(gpu_bench *b, emb_dptr to, const void *host, size_t bytes);
 embed_status gpu_normals(gpu_bench *b, size_t n, double deviation, int32_t dtype, emb_dptr *out);
 /* n integers from 0 to most - 1. */
 embed_status gpu_integers(gpu_bench *b, size_t n, int32_t most, emb_dptr *out);
-static inline void *gpu_pointer(emb_dptr p) {
-    return (void *)(uintptr_t)p.at;
-}
 
 /* Something to be timed: enqueues on b->stream, or, with host set, does all of it and returns. */
 typedef struct gpu_work {

@@ -56,18 +56,18 @@ static embed_status norms(gpu_bench *b, const shape *s, const char *text) {
     EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &beta));
     EMB_TRY(gpu_normals(b, (size_t)(s->dim * s->experts), 1, EMBED_F32, &router));
     EMB_TRY(gpu_array(b, (size_t)(s->tokens * s->experts) * 4, &logits));
-    emb_cuda_layernorm_args a = {.x = gpu_pointer(x),
-                                 .r = gpu_pointer(r),
-                                 .y = gpu_pointer(y),
-                                 .gamma = gpu_pointer(gamma),
-                                 .beta = gpu_pointer(beta),
+    emb_cuda_layernorm_args a = {.x = emb_dptr_raw(x),
+                                 .r = emb_dptr_raw(r),
+                                 .y = emb_dptr_raw(y),
+                                 .gamma = emb_dptr_raw(gamma),
+                                 .beta = emb_dptr_raw(beta),
                                  .tokens = s->tokens,
                                  .dim = s->dim,
                                  .dtype = EMBED_BF16,
                                  .eps = 1e-5f};
     EMB_TRY(one(b, "layernorm", "residual + norm", &a, sizeof a, 3 * (double)n * ELT, text));
-    a.router = gpu_pointer(router);
-    a.logits = gpu_pointer(logits);
+    a.router = emb_dptr_raw(router);
+    a.logits = emb_dptr_raw(logits);
     a.experts = s->experts;
     EMB_TRY(one(b, "layernorm", "residual + norm + router", &a, sizeof a,
                 3 * (double)n * ELT + 4 * (double)s->tokens * s->experts, text));
@@ -85,11 +85,11 @@ static embed_status lookup(gpu_bench *b, const shape *s, const char *text) {
     EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_BF16, &type));
     EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &gamma));
     EMB_TRY(gpu_array(b, n * ELT, &y));
-    const emb_cuda_embed_lookup_args a = {.ids = gpu_pointer(ids),
-                                          .word = gpu_pointer(word),
-                                          .type = gpu_pointer(type),
-                                          .gamma = gpu_pointer(gamma),
-                                          .y = gpu_pointer(y),
+    const emb_cuda_embed_lookup_args a = {.ids = emb_dptr_raw(ids),
+                                          .word = emb_dptr_raw(word),
+                                          .type = emb_dptr_raw(type),
+                                          .gamma = emb_dptr_raw(gamma),
+                                          .y = emb_dptr_raw(y),
                                           .tokens = s->tokens,
                                           .dim = s->dim,
                                           .dtype = EMBED_BF16,
@@ -119,12 +119,12 @@ static embed_status rows(gpu_bench *b, const shape *s, const char *text) {
     for (size_t i = 0; i < t; i++) /* an odd factor and a power of two: a permutation */
         host[i] = table.at + (i * 7919 + 13) % t * row;
     EMB_TRY(gpu_put(b, places, host, t * sizeof *host));
-    const emb_cuda_embed_lookup_args a = {.ids = gpu_pointer(ids),
-                                          .word = gpu_pointer(word),
-                                          .rows = gpu_pointer(places),
+    const emb_cuda_embed_lookup_args a = {.ids = emb_dptr_raw(ids),
+                                          .word = emb_dptr_raw(word),
+                                          .rows = emb_dptr_raw(places),
                                           .rows_dtype = EMBED_BF16,
-                                          .gamma = gpu_pointer(gamma),
-                                          .y = gpu_pointer(y),
+                                          .gamma = emb_dptr_raw(gamma),
+                                          .y = emb_dptr_raw(y),
                                           .tokens = s->tokens,
                                           .dim = s->dim,
                                           .dtype = EMBED_BF16,
@@ -136,7 +136,7 @@ static embed_status rows(gpu_bench *b, const shape *s, const char *text) {
         host[2 * i + 1] = y.at + i * row;
     }
     EMB_TRY(gpu_put(b, places, host, 2 * t * sizeof *host));
-    const emb_cuda_row_copy_args c = {NULL, gpu_pointer(places), s->tokens, (int64_t)row};
+    const emb_cuda_row_copy_args c = {NULL, emb_dptr_raw(places), s->tokens, (int64_t)row};
     EMB_TRY(
         one(b, "row_copy", "rows moved", &c, sizeof c, 2 * (double)n * ELT + 16 * (double)t, text));
 fail:
@@ -161,23 +161,23 @@ static embed_status routing(gpu_bench *b, const shape *s, const char *text) {
     EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &x));
     EMB_TRY(gpu_array(b, n * ELT, &y));
     EMB_TRY(gpu_normals(b, (size_t)s->dim, 1, EMBED_F32, &gamma));
-    const emb_cuda_router_topk_args r = {.logits = gpu_pointer(logits),
-                                         .gate = gpu_pointer(gate),
-                                         .expert = gpu_pointer(expert),
-                                         .slot = gpu_pointer(slot),
-                                         .rows = gpu_pointer(rows),
-                                         .offset = gpu_pointer(offset),
-                                         .scratch = gpu_pointer(scratch),
+    const emb_cuda_router_topk_args r = {.logits = emb_dptr_raw(logits),
+                                         .gate = emb_dptr_raw(gate),
+                                         .expert = emb_dptr_raw(expert),
+                                         .slot = emb_dptr_raw(slot),
+                                         .rows = emb_dptr_raw(rows),
+                                         .offset = emb_dptr_raw(offset),
+                                         .scratch = emb_dptr_raw(scratch),
                                          .tokens = s->tokens,
                                          .experts = s->experts,
                                          .top_k = s->top_k};
     EMB_TRY(one(b, "router_topk", "router, top 2", &r, sizeof r, 0, text));
-    const emb_cuda_moe_combine_args c = {.o = gpu_pointer(o),
-                                         .x = gpu_pointer(x),
-                                         .y = gpu_pointer(y),
-                                         .gate = gpu_pointer(gate),
-                                         .gamma = gpu_pointer(gamma),
-                                         .slot = gpu_pointer(slot),
+    const emb_cuda_moe_combine_args c = {.o = emb_dptr_raw(o),
+                                         .x = emb_dptr_raw(x),
+                                         .y = emb_dptr_raw(y),
+                                         .gate = emb_dptr_raw(gate),
+                                         .gamma = emb_dptr_raw(gamma),
+                                         .slot = emb_dptr_raw(slot),
                                          .tokens = s->tokens,
                                          .dim = s->dim,
                                          .dtype = EMBED_BF16,
@@ -196,9 +196,9 @@ static embed_status activation(gpu_bench *b, const shape *s, const char *text) {
     embed_status st = EMBED_OK;
     EMB_TRY(gpu_normals(b, n, 1, EMBED_BF16, &x));
     EMB_TRY(gpu_normals(b, (size_t)s->inner, 1, EMBED_F32, &bias));
-    const emb_cuda_activation_args a = {.x = gpu_pointer(x),
-                                        .bias = gpu_pointer(bias),
-                                        .y = gpu_pointer(x),
+    const emb_cuda_activation_args a = {.x = emb_dptr_raw(x),
+                                        .bias = emb_dptr_raw(bias),
+                                        .y = emb_dptr_raw(x),
                                         .tokens = s->tokens,
                                         .dim = s->inner,
                                         .dtype = EMBED_BF16,
@@ -222,9 +222,9 @@ static embed_status pooling(gpu_bench *b, const shape *s, const char *text) {
     EMB_TRY(gpu_array(b, (texts + 1) * 4, &offsets));
     EMB_TRY(gpu_put(b, offsets, host, (texts + 1) * 4));
     EMB_TRY(gpu_array(b, texts * (size_t)s->dim * 4, &out));
-    const emb_cuda_pool_args a = {.x = gpu_pointer(x),
-                                  .offsets = gpu_pointer(offsets),
-                                  .out = gpu_pointer(out),
+    const emb_cuda_pool_args a = {.x = emb_dptr_raw(x),
+                                  .offsets = emb_dptr_raw(offsets),
+                                  .out = emb_dptr_raw(out),
                                   .texts = (int64_t)texts,
                                   .dim = s->dim,
                                   .ldo = s->dim,
@@ -252,8 +252,8 @@ static embed_status quantizing(gpu_bench *b, const shape *s, const char *text) {
     EMB_TRY(gpu_normals(b, n, 1, EMBED_F32, &x));
     EMB_TRY(gpu_array(b, n * 4, &out));
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        const emb_cuda_quantize_args a = {.x = gpu_pointer(x),
-                                          .out = gpu_pointer(out),
+        const emb_cuda_quantize_args a = {.x = emb_dptr_raw(x),
+                                          .out = emb_dptr_raw(out),
                                           .rows = s->tokens,
                                           .dim = s->dim,
                                           .ldx = s->dim,

@@ -57,9 +57,9 @@ static embed_status one_shape(gpu_bench *b, const char *what, int64_t m, int64_t
     EMB_TRY(gpu_normals(b, (size_t)(n * k), 1, EMBED_BF16, &library.args.w));
     EMB_TRY(gpu_array(b, (size_t)(m * n) * ELT, &library.args.y));
     EMB_TRY(gpu_array(b, (size_t)spec.workspace_bytes, &library.args.workspace));
-    const emb_cuda_gemm_args a = {.x = gpu_pointer(library.args.x),
-                                  .w = gpu_pointer(library.args.w),
-                                  .y = gpu_pointer(library.args.y),
+    const emb_cuda_gemm_args a = {.x = emb_dptr_raw(library.args.x),
+                                  .w = emb_dptr_raw(library.args.w),
+                                  .y = emb_dptr_raw(library.args.y),
                                   .m = m,
                                   .n = n,
                                   .k = k,
@@ -144,22 +144,22 @@ static embed_status multiply(gpu_bench *b, const layer *l, emb_cuda_gemm_args a)
 static embed_status run_moe(gpu_bench *b, void *arg) {
     const layer *l = arg;
     const int64_t pairs = l->tokens * l->top_k;
-    const emb_cuda_router_topk_args route = {.logits = gpu_pointer(l->logits),
-                                             .gate = gpu_pointer(l->gate),
-                                             .expert = gpu_pointer(l->expert),
-                                             .slot = gpu_pointer(l->slot),
-                                             .rows = gpu_pointer(l->rows),
-                                             .offset = gpu_pointer(l->offset),
-                                             .scratch = gpu_pointer(l->scratch),
+    const emb_cuda_router_topk_args route = {.logits = emb_dptr_raw(l->logits),
+                                             .gate = emb_dptr_raw(l->gate),
+                                             .expert = emb_dptr_raw(l->expert),
+                                             .slot = emb_dptr_raw(l->slot),
+                                             .rows = emb_dptr_raw(l->rows),
+                                             .offset = emb_dptr_raw(l->offset),
+                                             .scratch = emb_dptr_raw(l->scratch),
                                              .tokens = l->tokens,
                                              .experts = l->experts,
                                              .top_k = l->top_k};
-    const emb_cuda_moe_combine_args combine = {.o = gpu_pointer(l->out),
-                                               .x = gpu_pointer(l->x),
-                                               .y = gpu_pointer(l->y),
-                                               .gate = gpu_pointer(l->gate),
-                                               .gamma = gpu_pointer(l->gamma),
-                                               .slot = gpu_pointer(l->slot),
+    const emb_cuda_moe_combine_args combine = {.o = emb_dptr_raw(l->out),
+                                               .x = emb_dptr_raw(l->x),
+                                               .y = emb_dptr_raw(l->y),
+                                               .gate = emb_dptr_raw(l->gate),
+                                               .gamma = emb_dptr_raw(l->gamma),
+                                               .slot = emb_dptr_raw(l->slot),
                                                .tokens = l->tokens,
                                                .dim = l->dim,
                                                .dtype = EMBED_BF16,
@@ -170,11 +170,11 @@ static embed_status run_moe(gpu_bench *b, void *arg) {
     embed_status st = EMBED_OK;
     EMB_TRY(gpu_run_op(b, &first));
     EMB_TRY(multiply(b, l,
-                     (emb_cuda_gemm_args){.x = gpu_pointer(l->x),
-                                          .x_rows = gpu_pointer(l->rows),
-                                          .w = gpu_pointer(l->up),
-                                          .y = gpu_pointer(l->inner_rows),
-                                          .offset = gpu_pointer(l->offset),
+                     (emb_cuda_gemm_args){.x = emb_dptr_raw(l->x),
+                                          .x_rows = emb_dptr_raw(l->rows),
+                                          .w = emb_dptr_raw(l->up),
+                                          .y = emb_dptr_raw(l->inner_rows),
+                                          .offset = emb_dptr_raw(l->offset),
                                           .m = pairs,
                                           .n = l->inner,
                                           .k = l->dim,
@@ -184,10 +184,10 @@ static embed_status run_moe(gpu_bench *b, void *arg) {
                                           .layout = EMB_CUDA_NT,
                                           .act = EMB_CUDA_ACT_GELU}));
     EMB_TRY(multiply(b, l,
-                     (emb_cuda_gemm_args){.x = gpu_pointer(l->inner_rows),
-                                          .w = gpu_pointer(l->down),
-                                          .y = gpu_pointer(l->out),
-                                          .offset = gpu_pointer(l->offset),
+                     (emb_cuda_gemm_args){.x = emb_dptr_raw(l->inner_rows),
+                                          .w = emb_dptr_raw(l->down),
+                                          .y = emb_dptr_raw(l->out),
+                                          .offset = emb_dptr_raw(l->offset),
                                           .m = pairs,
                                           .n = l->dim,
                                           .k = l->inner,
@@ -201,10 +201,10 @@ fail:
 }
 
 static embed_status finish_dense(gpu_bench *b, const layer *l) {
-    const emb_cuda_layernorm_args norm = {.x = gpu_pointer(l->x),
-                                          .r = gpu_pointer(l->out),
-                                          .y = gpu_pointer(l->y),
-                                          .gamma = gpu_pointer(l->gamma),
+    const emb_cuda_layernorm_args norm = {.x = emb_dptr_raw(l->x),
+                                          .r = emb_dptr_raw(l->out),
+                                          .y = emb_dptr_raw(l->y),
+                                          .gamma = emb_dptr_raw(l->gamma),
                                           .tokens = l->tokens,
                                           .dim = l->dim,
                                           .dtype = EMBED_BF16,
@@ -219,9 +219,9 @@ static embed_status run_dense(gpu_bench *b, void *arg) {
     const int64_t wide = l->inner * l->top_k;
     embed_status st = EMBED_OK;
     EMB_TRY(multiply(b, l,
-                     (emb_cuda_gemm_args){.x = gpu_pointer(l->x),
-                                          .w = gpu_pointer(l->dense_up),
-                                          .y = gpu_pointer(l->inner_rows),
+                     (emb_cuda_gemm_args){.x = emb_dptr_raw(l->x),
+                                          .w = emb_dptr_raw(l->dense_up),
+                                          .y = emb_dptr_raw(l->inner_rows),
                                           .m = l->tokens,
                                           .n = wide,
                                           .k = l->dim,
@@ -229,9 +229,9 @@ static embed_status run_dense(gpu_bench *b, void *arg) {
                                           .ldy = wide,
                                           .act = EMB_CUDA_ACT_GELU}));
     EMB_TRY(multiply(b, l,
-                     (emb_cuda_gemm_args){.x = gpu_pointer(l->inner_rows),
-                                          .w = gpu_pointer(l->dense_down),
-                                          .y = gpu_pointer(l->out),
+                     (emb_cuda_gemm_args){.x = emb_dptr_raw(l->inner_rows),
+                                          .w = emb_dptr_raw(l->dense_down),
+                                          .y = emb_dptr_raw(l->out),
                                           .m = l->tokens,
                                           .n = l->dim,
                                           .k = wide,
@@ -245,9 +245,9 @@ fail:
 /* The library has no exact GELU: a pass of its own. */
 static embed_status run_dense_library(gpu_bench *b, void *arg) {
     const layer *l = arg;
-    const emb_cuda_activation_args gelu = {.x = gpu_pointer(l->inner_rows),
-                                           .bias = gpu_pointer(l->dense_bias),
-                                           .y = gpu_pointer(l->inner_rows),
+    const emb_cuda_activation_args gelu = {.x = emb_dptr_raw(l->inner_rows),
+                                           .bias = emb_dptr_raw(l->dense_bias),
+                                           .y = emb_dptr_raw(l->inner_rows),
                                            .tokens = l->tokens,
                                            .dim = l->inner * l->top_k,
                                            .dtype = EMBED_BF16,
@@ -407,14 +407,14 @@ static embed_status make_dnn(gpu_bench *b, struct dnn *d, const emb_cuda_attenti
     EMB_TRY(gpu_array(b, (size_t)spec.workspace_bytes, &d->args.workspace));
     d->args.qkv = (emb_dptr){(uintptr_t)a->qkv};
     d->args.out = (emb_dptr){(uintptr_t)a->out};
-    d->rotary = (emb_cuda_rotary_args){.qkv = gpu_pointer(d->args.qkv),
-                                       .positions = gpu_pointer(positions),
+    d->rotary = (emb_cuda_rotary_args){.qkv = emb_dptr_raw(d->args.qkv),
+                                       .positions = emb_dptr_raw(positions),
                                        .cos = a->cos,
                                        .sin = a->sin,
                                        .offsets = a->offsets,
-                                       .lengths = gpu_pointer(d->args.lengths),
-                                       .qkv_offsets = gpu_pointer(d->args.qkv_offsets),
-                                       .out_offsets = gpu_pointer(d->args.out_offsets),
+                                       .lengths = emb_dptr_raw(d->args.lengths),
+                                       .qkv_offsets = emb_dptr_raw(d->args.qkv_offsets),
+                                       .out_offsets = emb_dptr_raw(d->args.out_offsets),
                                        .tokens = a->tokens,
                                        .texts = a->texts,
                                        .room = a->texts,
@@ -455,11 +455,11 @@ static embed_status one_length(gpu_bench *b, int64_t texts, int64_t length, int3
     EMB_TRY(gpu_normals(b, (size_t)(length * head_dim / 2), 0.7, EMBED_F32, &sine));
     EMB_TRY(gpu_array(b, (size_t)(texts + 1) * 4, &offsets));
     EMB_TRY(gpu_put(b, offsets, host, (size_t)(texts + 1) * 4));
-    const emb_cuda_attention_args a = {.qkv = gpu_pointer(qkv),
-                                       .out = gpu_pointer(out),
-                                       .offsets = gpu_pointer(offsets),
-                                       .cos = gpu_pointer(cosine),
-                                       .sin = gpu_pointer(sine),
+    const emb_cuda_attention_args a = {.qkv = emb_dptr_raw(qkv),
+                                       .out = emb_dptr_raw(out),
+                                       .offsets = emb_dptr_raw(offsets),
+                                       .cos = emb_dptr_raw(cosine),
+                                       .sin = emb_dptr_raw(sine),
                                        .tokens = tokens,
                                        .texts = texts,
                                        .heads = heads,

@@ -31,6 +31,10 @@ typedef struct emb_dptr {
 static inline emb_dptr emb_dptr_add(emb_dptr p, size_t bytes) {
     return (emb_dptr){p.at + bytes};
 }
+/* As kernels take it; not to be followed here. NULL: none. */
+static inline void *emb_dptr_raw(emb_dptr p) {
+    return (void *)(uintptr_t)p.at;
+}
 
 typedef enum emb_device_code {
     EMB_DEVICE_OK = 0,

@@ -10,18 +10,13 @@
 
 #define LEAST_LONGEST 256
 #define MOST_HEAD_DIM 128
-#define MARGIN 1.1f
-
-static void *ptr(emb_dptr p) {
-    return (void *)(uintptr_t)p.at;
-}
 
 static emb_dptr region(const emb_device_forward *f, emb_device_region i) {
     return emb_arena_at(&f->arena, i);
 }
 
 static void *input(const emb_device_set *set, size_t at) {
-    return ptr(emb_dptr_add(set->in_at, at));
+    return emb_dptr_raw(emb_dptr_add(set->in_at, at));
 }
 
 static emb_dptr column(const emb_device_attention *a, int64_t i) {
@@ -31,11 +26,11 @@ static emb_dptr column(const emb_device_attention *a, int64_t i) {
 static embed_status run_own(emb_device_forward *f, const emb_device_set *set) {
     const emb_encoder_config *c = &f->model->config.encoder;
     const emb_cuda_attention_args args = {
-        .qkv = ptr(region(f, EMB_AT_QKV)),
-        .out = ptr(region(f, EMB_AT_HEADS)),
+        .qkv = emb_dptr_raw(region(f, EMB_AT_QKV)),
+        .out = emb_dptr_raw(region(f, EMB_AT_HEADS)),
         .offsets = input(set, set->at.offsets),
-        .cos = ptr(f->weights->cos),
-        .sin = ptr(f->weights->sin),
+        .cos = emb_dptr_raw(f->weights->cos),
+        .sin = emb_dptr_raw(f->weights->sin),
         .count =
             set->counted ? (const int32_t *)input(set, set->at.header) + EMB_HEADER_TEXTS : NULL,
         .tokens = set->at.tokens,
@@ -55,14 +50,14 @@ static embed_status run_library(emb_device_forward *f, const emb_device_set *set
     const emb_device_attention *a = &f->attention;
     const emb_encoder_config *c = &f->model->config.encoder;
     const emb_cuda_rotary_args rotary = {
-        .qkv = ptr(region(f, EMB_AT_QKV)),
+        .qkv = emb_dptr_raw(region(f, EMB_AT_QKV)),
         .positions = input(set, set->at.positions),
-        .cos = ptr(f->weights->cos),
-        .sin = ptr(f->weights->sin),
+        .cos = emb_dptr_raw(f->weights->cos),
+        .sin = emb_dptr_raw(f->weights->sin),
         .offsets = input(set, set->at.offsets),
-        .lengths = ptr(column(a, 0)),
-        .qkv_offsets = ptr(column(a, 1)),
-        .out_offsets = ptr(column(a, 2)),
+        .lengths = emb_dptr_raw(column(a, 0)),
+        .qkv_offsets = emb_dptr_raw(column(a, 1)),
+        .out_offsets = emb_dptr_raw(column(a, 2)),
         .tokens = set->tokens,
         .texts = set->n_texts,
         .room = b->texts,
@@ -183,16 +178,12 @@ static embed_status contend(emb_device_forward *f, const emb_device_set *set,
                        emb_attention_plan_facts(b->plan)->algorithm);
         st = emb_device_trial_plain(f->main, ways, &c, us);
     }
-    to->strategy = EMBED_PRODUCTS_OWN;
-    if ((st == EMBED_ERR_UNSUPPORTED || st == EMBED_ERR_DEVICE) &&
-        emb_device_check(f->device) == EMBED_OK) {
-        (void)snprintf(to->reason, sizeof to->reason, "%s", emb_fail_sentence());
+    if ((st == EMBED_ERR_UNSUPPORTED || st == EMBED_ERR_DEVICE) && emb_device_alive(f->device)) {
+        emb_choice_refused(to);
         return EMBED_OK;
     }
-    to->own_us = us[0];
-    to->library_us = us[1];
-    if (f->products.policy == EMBED_PRODUCTS_LIBRARY || us[1] * MARGIN < us[0])
-        to->strategy = EMBED_PRODUCTS_LIBRARY;
+    if (st == EMBED_OK)
+        emb_choice_settle(to, f->products.policy, us);
     return st;
 }
 

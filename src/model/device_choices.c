@@ -3,6 +3,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MARGIN 1.1f /* how much faster the library must be: our own kernel keeps bits */
+
+void emb_choice_settle(emb_choice *c, int32_t policy, const float us[2]) {
+    c->own_us = us[0];
+    c->library_us = us[1];
+    c->strategy = EMBED_PRODUCTS_OWN;
+    if (policy == EMBED_PRODUCTS_LIBRARY || us[1] * MARGIN < us[0])
+        c->strategy = EMBED_PRODUCTS_LIBRARY;
+    else if (us[0] <= 0 && us[1] <= 0)
+        (void)snprintf(c->reason, sizeof c->reason, "the device has no clock to time it by");
+}
+
+void emb_choice_refused(emb_choice *c) {
+    c->strategy = EMBED_PRODUCTS_OWN;
+    (void)snprintf(c->reason, sizeof c->reason, "%s", emb_fail_sentence());
+}
+
 static embed_status make(emb_device_choices **out, embed_model *m, const emb_device *device,
                          const emb_choices_key *key) {
     embed_status st = EMBED_OK;

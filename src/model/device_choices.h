@@ -22,6 +22,12 @@ typedef struct emb_choice {
     char reason[256];
 } emb_choice;
 
+/* What two timed ways say: ours and the library's, which has to be the faster one by a tenth, or
+ * wished for. */
+void emb_choice_settle(emb_choice *choice, int32_t policy, const float us[2]);
+/* What the library does not do: ours, for the reason of the last failure. */
+void emb_choice_refused(emb_choice *choice);
+
 /* What one set of decisions is for, beside the model and the kind of device. */
 typedef struct emb_choices_key {
     int32_t dtype, tf32, policy; /* policy: embed_device_products */

@@ -21,10 +21,6 @@ enum {
 #define MOST_PRODUCT_ROWS ((1 << 20) - 1) /* gemm_cuda */
 #define ASK_NS 20000                      /* between two looks at devices that work */
 
-static void *ptr(emb_dptr p) {
-    return (void *)(uintptr_t)p.at;
-}
-
 static emb_dptr at(const emb_expert_rank *k, emb_exchange_region i) {
     return emb_arena_at(&k->arena, i);
 }
@@ -259,13 +255,13 @@ static embed_status dispatch(const emb_device_experts *x, emb_expert_rank *k,
         return emb_set_device(f->main, at(k, EMB_EXCHANGE_COUNTS_OUT), 0,
                               (size_t)c->experts * sizeof(int32_t));
     const emb_cuda_moe_dispatch_args args = {
-        .x = ptr(emb_arena_at(&f->arena, EMB_AT_X)),
-        .expert = ptr(emb_arena_at(&f->arena, EMB_AT_EXPERT)),
-        .slot = ptr(emb_arena_at(&f->arena, EMB_AT_SLOT)),
-        .offset = ptr(emb_arena_at(&f->arena, EMB_AT_OFFSET)),
-        .send = ptr(at(k, EMB_EXCHANGE_SEND)),
-        .place = ptr(at(k, EMB_EXCHANGE_PLACE)),
-        .counts = ptr(at(k, EMB_EXCHANGE_COUNTS_OUT)),
+        .x = emb_dptr_raw(emb_arena_at(&f->arena, EMB_AT_X)),
+        .expert = emb_dptr_raw(emb_arena_at(&f->arena, EMB_AT_EXPERT)),
+        .slot = emb_dptr_raw(emb_arena_at(&f->arena, EMB_AT_SLOT)),
+        .offset = emb_dptr_raw(emb_arena_at(&f->arena, EMB_AT_OFFSET)),
+        .send = emb_dptr_raw(at(k, EMB_EXCHANGE_SEND)),
+        .place = emb_dptr_raw(at(k, EMB_EXCHANGE_PLACE)),
+        .counts = emb_dptr_raw(at(k, EMB_EXCHANGE_COUNTS_OUT)),
         .tokens = set->tokens,
         .row_bytes = (int64_t)row_bytes(k),
         .experts = c->experts,
@@ -285,10 +281,10 @@ static embed_status collect(const emb_device_experts *x, emb_expert_rank *k,
                             emb_device_set *const *sets, int64_t *rows) {
     embed_status st = EMBED_OK;
     emb_cuda_moe_collect_args args = {
-        .counts = ptr(at(k, EMB_EXCHANGE_COUNTS_IN)),
-        .offset = ptr(at(k, EMB_EXCHANGE_OFFSET)),
-        .rows = ptr(at(k, EMB_EXCHANGE_ROWS)),
-        .place = ptr(at(k, EMB_EXCHANGE_ORDER)),
+        .counts = emb_dptr_raw(at(k, EMB_EXCHANGE_COUNTS_IN)),
+        .offset = emb_dptr_raw(at(k, EMB_EXCHANGE_OFFSET)),
+        .rows = emb_dptr_raw(at(k, EMB_EXCHANGE_ROWS)),
+        .place = emb_dptr_raw(at(k, EMB_EXCHANGE_ORDER)),
         .experts = k->experts,
         .ranks = x->n,
     };
@@ -315,31 +311,33 @@ static embed_status work(const emb_device_experts *x, emb_expert_rank *k,
         return EMBED_OK;
     EMB_TRY(collect(x, k, sets, &rows));
     EMB_TRY(begin(k, EMB_EXCHANGE_INNER));
-    EMB_TRY(emb_device_products_own(&f->products, f->main,
-                                    (emb_cuda_gemm_args){.x = ptr(at(k, EMB_EXCHANGE_INBOX)),
-                                                         .x_rows = ptr(at(k, EMB_EXCHANGE_ROWS)),
-                                                         .w = ptr(l->up),
-                                                         .y = ptr(at(k, EMB_EXCHANGE_INNER)),
-                                                         .offset = ptr(at(k, EMB_EXCHANGE_OFFSET)),
-                                                         .m = rows,
-                                                         .n = c->inner,
-                                                         .k = c->hidden,
-                                                         .groups = k->experts,
-                                                         .act = c->expert_activation}));
+    EMB_TRY(emb_device_products_own(
+        &f->products, f->main,
+        (emb_cuda_gemm_args){.x = emb_dptr_raw(at(k, EMB_EXCHANGE_INBOX)),
+                             .x_rows = emb_dptr_raw(at(k, EMB_EXCHANGE_ROWS)),
+                             .w = emb_dptr_raw(l->up),
+                             .y = emb_dptr_raw(at(k, EMB_EXCHANGE_INNER)),
+                             .offset = emb_dptr_raw(at(k, EMB_EXCHANGE_OFFSET)),
+                             .m = rows,
+                             .n = c->inner,
+                             .k = c->hidden,
+                             .groups = k->experts,
+                             .act = c->expert_activation}));
     EMB_TRY(begin(k, EMB_EXCHANGE_OUT));
-    EMB_TRY(emb_device_products_own(&f->products, f->main,
-                                    (emb_cuda_gemm_args){.x = ptr(at(k, EMB_EXCHANGE_INNER)),
-                                                         .w = ptr(l->down),
-                                                         .y = ptr(at(k, EMB_EXCHANGE_OUT)),
-                                                         .offset = ptr(at(k, EMB_EXCHANGE_OFFSET)),
-                                                         .m = rows,
-                                                         .n = c->hidden,
-                                                         .k = c->inner,
-                                                         .groups = k->experts,
-                                                         .layout = EMB_CUDA_NN}));
-    const emb_cuda_moe_return_args order = {.y = ptr(at(k, EMB_EXCHANGE_OUT)),
-                                            .place = ptr(at(k, EMB_EXCHANGE_ORDER)),
-                                            .out = ptr(at(k, EMB_EXCHANGE_RETURN)),
+    EMB_TRY(emb_device_products_own(
+        &f->products, f->main,
+        (emb_cuda_gemm_args){.x = emb_dptr_raw(at(k, EMB_EXCHANGE_INNER)),
+                             .w = emb_dptr_raw(l->down),
+                             .y = emb_dptr_raw(at(k, EMB_EXCHANGE_OUT)),
+                             .offset = emb_dptr_raw(at(k, EMB_EXCHANGE_OFFSET)),
+                             .m = rows,
+                             .n = c->hidden,
+                             .k = c->inner,
+                             .groups = k->experts,
+                             .layout = EMB_CUDA_NN}));
+    const emb_cuda_moe_return_args order = {.y = emb_dptr_raw(at(k, EMB_EXCHANGE_OUT)),
+                                            .place = emb_dptr_raw(at(k, EMB_EXCHANGE_ORDER)),
+                                            .out = emb_dptr_raw(at(k, EMB_EXCHANGE_RETURN)),
                                             .rows = rows,
                                             .row_bytes = (int64_t)row_bytes(k)};
     EMB_TRY(begin(k, EMB_EXCHANGE_RETURN));
@@ -363,8 +361,8 @@ static embed_status expert_layer(emb_device_experts *x, emb_device_set *const *s
         const emb_expert_rank *k = &x->ranks[r];
         if (sets[r] != NULL)
             EMB_TRY(emb_device_layers_combine(k->forward, sets[r], layer,
-                                              ptr(at(k, EMB_EXCHANGE_RESULT)),
-                                              ptr(at(k, EMB_EXCHANGE_PLACE))));
+                                              emb_dptr_raw(at(k, EMB_EXCHANGE_RESULT)),
+                                              emb_dptr_raw(at(k, EMB_EXCHANGE_PLACE))));
     }
 fail:
     return st;

@@ -328,8 +328,10 @@ static embed_status fill(emb_device_forward *f, emb_device_set *s, const emb_slo
     const emb_batch *b = &slot->batch;
     if (b->tokens > f->plan.tokens || b->texts > f->plan.texts)
         return emb_fail(EMBED_ERR_INTERNAL,
-                        "device batch: expected at most %lld tokens, found %lld",
-                        (long long)f->plan.tokens, (long long)b->tokens);
+                        "device batch: expected at most %lld tokens of %lld texts, found %lld of "
+                        "%lld",
+                        (long long)f->plan.tokens, (long long)f->plan.texts, (long long)b->tokens,
+                        (long long)b->texts);
     EMB_TRY(emb_device_layers_prepare(f, b->tokens));
     shape(f, s, b, buckets);
     pack(f, s, slot, o);

@@ -7,17 +7,12 @@
 
 #define RUN(op, args) emb_op_run(f->main, f->ops[op], (args), sizeof *(args))
 
-/* As kernels take addresses. */
-static void *ptr(emb_dptr p) {
-    return (void *)(uintptr_t)p.at;
-}
-
 static void *region(const emb_device_forward *f, emb_device_region i) {
-    return ptr(emb_arena_at(&f->arena, i));
+    return emb_dptr_raw(emb_arena_at(&f->arena, i));
 }
 
 static void *input(const emb_device_set *set, size_t at) {
-    return ptr(emb_dptr_add(set->in_at, at));
+    return emb_dptr_raw(emb_dptr_add(set->in_at, at));
 }
 
 static embed_status begin(const emb_device_forward *f, emb_device_region i) {
@@ -115,13 +110,13 @@ embed_status emb_device_layers_lookup(emb_device_forward *f, const emb_device_se
     const emb_cuda_embed_lookup_args args = {
         .ids = input(set, set->at.ids),
         .positions = input(set, set->at.positions),
-        .word = ptr(w->word),
-        .position = ptr(w->position),
-        .type = ptr(w->type),
+        .word = emb_dptr_raw(w->word),
+        .position = emb_dptr_raw(w->position),
+        .type = emb_dptr_raw(w->type),
         .rows = set->has_rows ? input(set, set->at.pointers) : NULL,
         .row_scales = set->has_rows ? input(set, set->at.scales) : NULL,
-        .gamma = ptr(w->norm_gamma),
-        .beta = ptr(w->norm_beta),
+        .gamma = emb_dptr_raw(w->norm_gamma),
+        .beta = emb_dptr_raw(w->norm_beta),
         .y = region(f, EMB_AT_X),
         .count = header(set, EMB_HEADER_TOKENS),
         .tokens = set->at.tokens,
@@ -163,8 +158,8 @@ static embed_status project(emb_device_forward *f, const struct span *s, const i
         return product(f, s, EMB_DENSE_OUT, heads, l->out, l->out_bias, update);
     EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = heads,
                                                 .x_rows = rows,
-                                                .w = ptr(l->out),
-                                                .bias = ptr(l->out_bias),
+                                                .w = emb_dptr_raw(l->out),
+                                                .bias = emb_dptr_raw(l->out_bias),
                                                 .y = update,
                                                 .count = s->count,
                                                 .m = s->rows,
@@ -198,10 +193,10 @@ fail:
 static emb_cuda_layernorm_args first_norm(const emb_device_forward *f, const emb_device_layer *l) {
     return (emb_cuda_layernorm_args){.x = region(f, EMB_AT_X),
                                      .r = region(f, EMB_AT_UPDATE),
-                                     .gamma = ptr(l->norm1_gamma),
-                                     .beta = ptr(l->norm1_beta),
-                                     .router = ptr(l->router),
-                                     .router_bias = ptr(l->router_bias)};
+                                     .gamma = emb_dptr_raw(l->norm1_gamma),
+                                     .beta = emb_dptr_raw(l->norm1_beta),
+                                     .router = emb_dptr_raw(l->router),
+                                     .router_bias = emb_dptr_raw(l->router_bias)};
 }
 
 /* down(act(up x)), or gated: the up projection is written first, and the gate's product takes it as
@@ -217,8 +212,10 @@ static embed_status dense_layer(emb_device_forward *f, const struct span *s,
     EMB_TRY(begin(f, EMB_AT_DOWN));
     EMB_TRY(product(f, s, EMB_DENSE_DOWN, inner, l->down, l->down_bias, down));
     EMB_TRY(norm(f, s,
-                 (emb_cuda_layernorm_args){
-                     .x = x, .r = down, .gamma = ptr(l->norm2_gamma), .beta = ptr(l->norm2_beta)}));
+                 (emb_cuda_layernorm_args){.x = x,
+                                           .r = down,
+                                           .gamma = emb_dptr_raw(l->norm2_gamma),
+                                           .beta = emb_dptr_raw(l->norm2_beta)}));
 fail:
     return st;
 }
@@ -245,9 +242,9 @@ static embed_status route(emb_device_forward *f, const struct span *s, int32_t n
     };
     if (number >= 0) {
         const size_t first = (size_t)number * (size_t)c->experts;
-        args.expert_tokens = ptr(emb_dptr_add(f->counts, first * sizeof(uint64_t)));
+        args.expert_tokens = emb_dptr_raw(emb_dptr_add(f->counts, first * sizeof(uint64_t)));
         args.gate_sum =
-            ptr(emb_dptr_add(f->counts, all * sizeof(uint64_t) + first * sizeof(double)));
+            emb_dptr_raw(emb_dptr_add(f->counts, all * sizeof(uint64_t) + first * sizeof(double)));
     }
     for (int i = EMB_AT_GATE; i <= EMB_AT_SCRATCH; i++)
         EMB_TRY(begin(f, (emb_device_region)i));
@@ -265,9 +262,9 @@ static embed_status combine(emb_device_forward *f, const struct span *s, const e
         .x = region(f, s->x),
         .y = region(f, s->x),
         .gate = region(f, EMB_AT_GATE),
-        .bias = ptr(l->down_bias),
-        .gamma = ptr(l->norm2_gamma),
-        .beta = ptr(l->norm2_beta),
+        .bias = emb_dptr_raw(l->down_bias),
+        .gamma = emb_dptr_raw(l->norm2_gamma),
+        .beta = emb_dptr_raw(l->norm2_beta),
         .slot = slot,
         .count = s->count,
         .tokens = s->rows,
@@ -289,7 +286,7 @@ static embed_status moe_layer(emb_device_forward *f, const struct span *s,
     EMB_TRY(begin(f, EMB_AT_INNER));
     EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, s->x),
                                                 .x_rows = region(f, EMB_AT_ROWS),
-                                                .w = ptr(l->up),
+                                                .w = emb_dptr_raw(l->up),
                                                 .y = region(f, EMB_AT_INNER),
                                                 .offset = region(f, EMB_AT_OFFSET),
                                                 .m = pairs,
@@ -299,7 +296,7 @@ static embed_status moe_layer(emb_device_forward *f, const struct span *s,
                                                 .act = c->expert_activation}));
     EMB_TRY(begin(f, EMB_AT_EXPERT_OUT));
     EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, EMB_AT_INNER),
-                                                .w = ptr(l->down),
+                                                .w = emb_dptr_raw(l->down),
                                                 .y = region(f, EMB_AT_EXPERT_OUT),
                                                 .offset = region(f, EMB_AT_OFFSET),
                                                 .m = pairs,
@@ -443,8 +440,8 @@ static embed_status modules(emb_device_forward *f, const emb_device_set *set) {
     for (int32_t i = 0; i < p->n_dense; i++) {
         EMB_TRY(begin(f, vectors_of(i + 1)));
         EMB_TRY(own_product(f, (emb_cuda_gemm_args){.x = region(f, vectors_of(i)),
-                                                    .w = ptr(f->weights->dense[i].w),
-                                                    .bias = ptr(f->weights->dense[i].bias),
+                                                    .w = emb_dptr_raw(f->weights->dense[i].w),
+                                                    .bias = emb_dptr_raw(f->weights->dense[i].bias),
                                                     .y = region(f, vectors_of(i + 1)),
                                                     .count = header(set, EMB_HEADER_TEXTS),
                                                     .m = set->at.texts,

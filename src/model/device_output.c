@@ -6,10 +6,6 @@
 #include "model/device_forward.h"
 #include "model/output_type.h"
 
-static void *ptr(emb_dptr p) {
-    return (void *)(uintptr_t)p.at;
-}
-
 size_t emb_device_output_range_bytes(const embed_model *m) {
     return 2 * (size_t)m->dim * sizeof(float);
 }
@@ -61,10 +57,10 @@ static embed_status convert(emb_device_forward *f, const emb_device_set *s) {
     int64_t width;
     const emb_device_region from = vectors(f, &width);
     const emb_cuda_quantize_args args = {
-        .x = ptr(emb_arena_at(&f->arena, from)),
-        .ranges = ptr(f->ranges_at),
-        .out = ptr(scattered ? o->to : s->out_at),
-        .index = scattered ? ptr(emb_dptr_add(s->in_at, s->at.index)) : NULL,
+        .x = emb_dptr_raw(emb_arena_at(&f->arena, from)),
+        .ranges = emb_dptr_raw(f->ranges_at),
+        .out = emb_dptr_raw(scattered ? o->to : s->out_at),
+        .index = scattered ? emb_dptr_raw(emb_dptr_add(s->in_at, s->at.index)) : NULL,
         .rows = s->n_texts,
         .dim = s->dim,
         .ldx = width,

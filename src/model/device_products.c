@@ -8,7 +8,6 @@
 
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA suggests for Hopper; less before it */
 #define OLD_WORKSPACE_BYTES ((size_t)4 << 20)
-#define MARGIN 1.1f /* how much faster the library must be: our own kernel keeps bits */
 
 static void describe(emb_device_products *p, const embed_model *m) {
     const emb_encoder_config *c = &m->config.encoder;
@@ -100,8 +99,8 @@ static embed_status run_own(const emb_device_products *p, emb_stream *s,
                             const emb_dense_shape *shape, const emb_dense_args *a) {
     return emb_device_products_own(p, s,
                                    (emb_cuda_gemm_args){.x = a->x,
-                                                        .w = (void *)(uintptr_t)a->w.at,
-                                                        .bias = (void *)(uintptr_t)a->bias.at,
+                                                        .w = emb_dptr_raw(a->w),
+                                                        .bias = emb_dptr_raw(a->bias),
                                                         .mul = a->mul,
                                                         .y = a->y,
                                                         .count = a->count,
@@ -137,7 +136,7 @@ static embed_status run_library(const emb_device_products *p, emb_stream *s,
     };
     const emb_cuda_activation_args rest = {
         .x = a->y,
-        .bias = (void *)(uintptr_t)a->bias.at,
+        .bias = emb_dptr_raw(a->bias),
         .y = a->y,
         .count = a->count,
         .tokens = a->m,
@@ -198,16 +197,8 @@ static embed_status try_library(void *arg, emb_stream *s) {
 }
 
 /* The library does not do this one; other failures are the caller's. */
-static int refused(const emb_device_products *p, embed_status st, emb_choice *to) {
-    if ((st != EMBED_ERR_UNSUPPORTED && st != EMBED_ERR_DEVICE) ||
-        emb_device_check(p->device) != EMBED_OK)
-        return 0;
-    to->strategy = EMBED_PRODUCTS_OWN;
-    return 1;
-}
-
-static void note_reason(emb_choice *to) {
-    (void)snprintf(to->reason, sizeof to->reason, "%s", emb_fail_sentence());
+static int refused(const emb_device_products *p, embed_status st) {
+    return (st == EMBED_ERR_UNSUPPORTED || st == EMBED_ERR_DEVICE) && emb_device_alive(p->device);
 }
 
 /* Plan it, try both, and note the outcome. *plan is made if the library is chosen. */
@@ -233,17 +224,12 @@ static embed_status contend(emb_device_products *p, emb_stream *s, const emb_den
                        emb_gemm_plan_facts(*plan)->algorithm);
         st = emb_device_trial_run(s, ways, &c, us);
     }
-    if (st != EMBED_OK) {
-        note_reason(to);
-        const char *message = to->reason;
-        return refused(p, st, to) ? EMBED_OK : emb_fail(st, "%s", message);
-    }
-    to->own_us = us[0];
-    to->library_us = us[1];
-    if (p->policy == EMBED_PRODUCTS_LIBRARY || us[1] * MARGIN < us[0])
-        to->strategy = EMBED_PRODUCTS_LIBRARY;
-    else if (us[0] <= 0 && us[1] <= 0)
-        (void)snprintf(to->reason, sizeof to->reason, "the device has no clock to time it by");
+    if (st != EMBED_OK && !refused(p, st))
+        return st;
+    if (st != EMBED_OK)
+        emb_choice_refused(to);
+    else
+        emb_choice_settle(to, p->policy, us);
     return EMBED_OK;
 }
 

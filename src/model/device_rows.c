@@ -449,8 +449,8 @@ fail:
 
 static embed_status fill_cache(emb_device_rows *r, const flight *f, emb_dptr places,
                                emb_stream *main) {
-    const emb_cuda_row_copy_args args = {.from = (const void *)(uintptr_t)f->at.at,
-                                         .places = (const uint64_t *)(uintptr_t)places.at,
+    const emb_cuda_row_copy_args args = {.from = emb_dptr_raw(f->at),
+                                         .places = emb_dptr_raw(places),
                                          .rows = (int64_t)f->fills,
                                          .bytes = (int64_t)r->stride};
     return emb_op_run(main, r->copy, &args, sizeof args);

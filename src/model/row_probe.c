@@ -49,9 +49,8 @@ fail:
 
 static embed_status time_one(struct probe *p, int map, size_t row_bytes, double *seconds) {
     embed_status st = EMBED_OK;
-    const emb_cuda_row_copy_args args = {.places = (const uint64_t *)(uintptr_t)p->places.at,
-                                         .rows = (int64_t)p->n,
-                                         .bytes = (int64_t)row_bytes};
+    const emb_cuda_row_copy_args args = {
+        .places = emb_dptr_raw(p->places), .rows = (int64_t)p->n, .bytes = (int64_t)row_bytes};
     float ms;
     EMB_TRY(emb_event_record(p->before, p->stream));
     if (map)

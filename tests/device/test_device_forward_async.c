@@ -43,17 +43,14 @@ static void close_caller(caller *c) {
     emb_device_close(c->device);
 }
 
-static void *address(emb_dptr p) {
-    return (void *)(uintptr_t)p.at;
-}
-
 static void *native(const caller *c) {
     return emb_stream_inner(c->stream);
 }
 
 static embed_status start(embed_context *ctx, const world *w, const embed_async_params *p,
                           const caller *c, embed_pending **pending) {
-    return embed_encode_async(ctx, w->texts, TEXTS, p, address(c->out), TEXTS * MAX_DIM, pending);
+    return embed_encode_async(ctx, w->texts, TEXTS, p, emb_dptr_raw(c->out), TEXTS * MAX_DIM,
+                              pending);
 }
 
 static void finish(embed_pending *pending) {
@@ -258,12 +255,12 @@ static void pointers_and_streams_are_refused(void **state) {
     test_fails(embed_encode_async(ctx, w.texts, 1, &p, host, MAX_DIM, &pending), EMBED_ERR_ARG,
                "found other memory");
     const emb_dptr odd = emb_dptr_add(c.out, 2), past = emb_dptr_add(c.out, 64);
-    test_fails(embed_encode_async(ctx, w.texts, 1, &p, address(odd), MAX_DIM, &pending),
+    test_fails(embed_encode_async(ctx, w.texts, 1, &p, emb_dptr_raw(odd), MAX_DIM, &pending),
                EMBED_ERR_ARG, "a multiple of 4");
     const emb_dptr end = emb_dptr_add(c.out, TEXTS * DIM_BYTES - 8);
-    test_fails(embed_encode_async(ctx, w.texts, 1, &p, address(end), MAX_DIM, &pending),
+    test_fails(embed_encode_async(ctx, w.texts, 1, &p, emb_dptr_raw(end), MAX_DIM, &pending),
                EMBED_ERR_ARG, "found other memory");
-    TEST_OK(embed_encode_async(ctx, w.texts, 1, &p, address(past), MAX_DIM, &pending));
+    TEST_OK(embed_encode_async(ctx, w.texts, 1, &p, emb_dptr_raw(past), MAX_DIM, &pending));
     finish(pending);
     p.stream = host;
     test_fails(start(ctx, &w, &p, &c, &pending), EMBED_ERR_ARG, "no stream of this device");
