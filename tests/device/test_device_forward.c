@@ -1,73 +1,9 @@
 /* Whole models on the fake device, with the CUDA kernels compiled for the CPU: the same vectors as
  * the CPU back end within the bound of model/device_forward.h, the same bits in every order of
  * streams, from a graph, and beside other texts; with tables; and every failure has its status. */
-#include "support/table_model.h"
-
-#include "cuda_module/cuda_ops.h"
-#include "device/fake_device.h"
-#include "kernels/cuda/cuda_emulation.h"
-#include "model/context.h"
-#include "model/device_forward.h"
+#include "support/device_world.h"
 
 #define BOUND 2e-5 /* of a vector of unit length, f32 */
-#define TEXTS 8
-#define BATCH 64
-#define MAX_DIM 64
-
-typedef struct world {
-    emb_env env;
-    test_allocator memory;
-    emb_fake *fake;
-    tiny_model checkpoint;
-    embed_model *model;
-    embed_text *texts;
-} world;
-
-static void make_fake(world *w, uint64_t seed, uint64_t memory_bytes) {
-    emb_fake_params params = {.seed = seed,
-                              .memory_bytes = memory_bytes,
-                              .run_job = emb_emulation_run,
-                              .job_error = emb_emulation_error};
-    params.ops = emb_cuda_ops(&params.n_ops);
-    w->env = test_env();
-    emb_emulation_redirect(emb_fake_submit, NULL);
-    emb_emulation_seed(seed);
-    assert_int_equal(emb_fake_create(&w->fake, &w->env, &params), EMBED_OK);
-}
-
-static void open_world(world *w, tiny_spec spec, size_t max_words) {
-    memset(w, 0, sizeof *w);
-    test_allocator_init(&w->memory, 0);
-    tiny_model_make(&w->checkpoint, &spec);
-    embed_model_params params = EMBED_MODEL_PARAMS_INIT;
-    params.allocator = &w->memory.allocator;
-    TEST_OK(embed_model_open(&w->model, w->checkpoint.dir, &params));
-    w->texts = test_texts(&w->checkpoint, 7, TEXTS, max_words);
-}
-
-/* Everything of the model that is on the fake goes, and the fake with it. */
-static void drop_fake(world *w) {
-    emb_device_homes_free(w->model);
-    assert_int_equal(emb_fake_live(w->fake), 0);
-    emb_fake_free(w->fake);
-    emb_emulation_redirect(NULL, NULL);
-}
-
-static void close_world(world *w) {
-    embed_model_free(w->model);
-    assert_int_equal(w->memory.live, 0);
-    test_texts_free(w->texts, TEXTS);
-    tiny_model_remove(&w->checkpoint);
-}
-
-static embed_status on_device(world *w, embed_table *table, int32_t dtype, embed_context **ctx) {
-    const emb_place place = {.backend = emb_fake_backend(w->fake), .index = 0, .dtype = dtype};
-    return emb_context_create(ctx, w->model, table, 1, BATCH, &place);
-}
-
-static embed_status encode(embed_context *ctx, const world *w, size_t n, float *out) {
-    return embed_encode(ctx, w->texts, n, NULL, out, n * MAX_DIM * sizeof *out);
-}
 
 /* The CPU's vectors of all texts. */
 static void expect(world *w, embed_table *table, float *want) {
