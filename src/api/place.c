@@ -168,6 +168,10 @@ fail:
 
 /* The wish for rows of tables must fit where the context encodes. */
 static embed_status take_rows(emb_places *places, const embed_context_params *p) {
+    if (p->table_place < EMBED_TABLE_PLACE_AUTO || p->table_place > EMBED_TABLE_PLACE_RESIDENT)
+        return emb_fail(EMBED_ERR_ARG,
+                        "embed_context_params.table_place: expected an embed_table_place, found %d",
+                        p->table_place);
     if (p->table_place != EMBED_TABLE_PLACE_AUTO &&
         (p->device == 0 || p->device == EMBED_DEVICE_CPU))
         return emb_fail(EMBED_ERR_ARG,

@@ -254,6 +254,12 @@ static void lists(void **state) {
     TEST_OK(emb_places_take(&places, &p));
     assert_int_equal(places.n, 2);
     assert_int_equal(places.devices[0], 2);
+    for (int32_t wrong = -1; wrong <= EMBED_TABLE_PLACE_RESIDENT + 1;
+         wrong += EMBED_TABLE_PLACE_RESIDENT + 2) {
+        p.table_place = wrong;
+        test_fails(emb_places_take(&places, &p), EMBED_ERR_ARG, "expected an embed_table_place");
+    }
+    p.table_place = EMBED_TABLE_PLACE_AUTO;
     p.n_devices = 3;
     test_fails(emb_places_take(&places, &p), EMBED_ERR_ARG,
                "devices[2]: 2 is there twice, also at 0");
