@@ -12,19 +12,12 @@ static embed_ids rows[ROWS];
 
 static void make_timed(world *w, uint64_t seed, double kernel_ms, double library_ms, int32_t major,
                        const char *missing) {
-    emb_fake_params params = {.seed = seed,
-                              .major = major,
-                              .open_memory = 1,
-                              .kernel_ms = kernel_ms,
-                              .gemm_ms = library_ms,
-                              .no_attention = missing,
-                              .run_job = emb_emulation_run,
-                              .job_error = emb_emulation_error};
-    params.ops = emb_cuda_ops(&params.n_ops);
-    w->env = test_env();
-    emb_emulation_redirect(emb_fake_submit, NULL);
-    emb_emulation_seed(seed);
-    assert_int_equal(emb_fake_create(&w->fake, &w->env, &params), EMBED_OK);
+    make_fake_of(w, &(emb_fake_params){.seed = seed,
+                                       .major = major,
+                                       .open_memory = 1,
+                                       .kernel_ms = kernel_ms,
+                                       .gemm_ms = library_ms,
+                                       .no_attention = missing});
 }
 
 static embed_context *context(world *w, int32_t dtype, int32_t products) {
