@@ -63,7 +63,7 @@ extern const option_choice table_modes[], table_ios[], table_places[];
     }
 #define OPTION_DEVICE_CACHE(o)                                                                     \
     {                                                                                              \
-        "table", "device-cache", "SIZE", "device memory for rows (a share of what is free)",       \
+        "table", "device-cache", "SIZE", "device memory for rows (0: a share of what is free)",    \
             &(o).device_cache, NULL, OPTION_SIZE, 0, 0, 0                                          \
     }
 #define OPTION_ALLOW_MISMATCH(o)                                                                   \

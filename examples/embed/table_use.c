@@ -14,6 +14,9 @@ int table_use_check(const char *who, const table_options *o) {
 int table_use_place(const char *who, const table_options *o, embed_context_params *params) {
     if ((o->place || o->device_cache) && (!params->device || params->device == EMBED_DEVICE_CPU))
         return tool_usage(who, "--table-place and --device-cache need --device with a device");
+    if (o->device_cache && o->place != EMBED_TABLE_PLACE_AUTO &&
+        o->place != EMBED_TABLE_PLACE_CACHE)
+        return tool_usage(who, "--device-cache needs --table-place auto or cache");
     params->table_place = o->place;
     params->device_cache_bytes = o->device_cache;
     return EXIT_OK;

@@ -168,15 +168,21 @@ fail:
 
 /* The wish for rows of tables must fit where the context encodes. */
 static embed_status take_rows(emb_places *places, const embed_context_params *p) {
+    const int on_cpu = p->device == 0 || p->device == EMBED_DEVICE_CPU;
     if (p->table_place < EMBED_TABLE_PLACE_AUTO || p->table_place > EMBED_TABLE_PLACE_RESIDENT)
         return emb_fail(EMBED_ERR_ARG,
                         "embed_context_params.table_place: expected an embed_table_place, found %d",
                         p->table_place);
-    if (p->table_place != EMBED_TABLE_PLACE_AUTO &&
-        (p->device == 0 || p->device == EMBED_DEVICE_CPU))
+    if (on_cpu && p->table_place != EMBED_TABLE_PLACE_AUTO)
         return emb_fail(EMBED_ERR_ARG,
                         "embed_context_params.table_place: expected 0 on the CPU, found %d",
                         p->table_place);
+    if (p->device_cache_bytes != 0 && (on_cpu || (p->table_place != EMBED_TABLE_PLACE_AUTO &&
+                                                  p->table_place != EMBED_TABLE_PLACE_CACHE)))
+        return emb_fail(
+            EMBED_ERR_ARG, "embed_context_params.device_cache_bytes: expected 0 %s, found %llu",
+            on_cpu ? "on the CPU" : "but with EMBED_TABLE_PLACE_AUTO and EMBED_TABLE_PLACE_CACHE",
+            (unsigned long long)p->device_cache_bytes);
     if (p->table_place > EMBED_TABLE_PLACE_COPY && places->n > 1)
         return emb_fail(EMBED_ERR_UNSUPPORTED,
                         "embed_context_params.table_place: expected EMBED_TABLE_PLACE_AUTO or "

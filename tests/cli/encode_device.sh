@@ -103,6 +103,8 @@ fails "expected plain rows in a mapping, found rows that are read, not mapped" "
     -m "$model" --ids -i ids --table table --table-mode read --device emulated --table-place map -o w.npy
 wrong "--table-place and --device-cache need --device" \
     "$embed" encode -m "$model" --ids -i ids --table table --table-place copy -o w.npy
+wrong "--device-cache needs --table-place auto or cache" "$embed" encode -m "$model" --ids -i ids \
+    --table table --device emulated --table-place copy --device-cache 1MiB -o w.npy
 wrong "need --table DIR" "$embed" encode -m "$model" -i ids --device emulated --table-place copy -o w.npy
 # Several devices: the bytes of one, whichever way the model lies on them.
 model=$checkpoints/nomic-moe

@@ -134,6 +134,9 @@ static void refusals(void **state) {
     test_fails(embed_context_create(&ctx, r.w.model, &p), EMBED_ERR_ARG, "table_place");
     p.table_place = -1;
     test_fails(embed_context_create(&ctx, r.w.model, &p), EMBED_ERR_ARG, "table_place");
+    p.table_place = EMBED_TABLE_PLACE_AUTO;
+    p.device_cache_bytes = 1 << 20;
+    test_fails(embed_context_create(&ctx, r.w.model, &p), EMBED_ERR_ARG, "0 on the CPU");
     close_rows(&r);
 }
 
