@@ -22,8 +22,14 @@ typedef struct bench_options {
     table_options table;
 } bench_options;
 
+/* GFLOP/s of this run, of the CPU; 0: not measured */
+typedef struct bench_peaks {
+    double sgemm, fma;
+} bench_peaks;
+
 typedef struct bench_case {
     embed_context *ctx;
+    const char *device; /* as asked for; NULL: the CPU */
     embed_model_info info;
     size_t texts, tokens, dim;
     int reps;
@@ -169,40 +175,53 @@ static int report_table(const char *who, const bench_case *b, int csv) {
     return EXIT_OK;
 }
 
-static void report(const bench_case *b, int csv, double sgemm, double fma, double max_err) {
+/* Clocks drift: the best of all measurements. */
+static void measure_peaks(bench_peaks *p, int threads) {
+    p->sgemm = fmax(p->sgemm, peak_sgemm(threads, PEAK_REPS));
+    p->fma = fmax(p->fma, peak_fma(threads, PEAK_REPS));
+}
+
+static void print_peaks(const bench_case *b, const bench_peaks *p, double gflops) {
+    if (b->device)
+        printf("peak           not measured for devices: sh bench/gpu.sh does\n");
+    else if (p->sgemm > 0)
+        printf("sgemm peak     %.4g GFLOP/s (OpenBLAS): reached %.1f %%\n", p->sgemm,
+               100 * gflops / p->sgemm);
+    else
+        printf("sgemm peak     not measured: built without OpenBLAS (libopenblas-serial-dev)\n");
+    if (p->fma > 0)
+        printf("register peak  %.4g GFLOP/s: reached %.1f %%\n", p->fma, 100 * gflops / p->fma);
+}
+
+static void report(const bench_case *b, int csv, const bench_peaks *p, double max_err) {
     const double best = b->seconds[0], median = b->seconds[b->reps / 2];
     const double p90 = b->seconds[(b->reps * 9 - 1) / 10];
     const double tokens = (double)(b->texts * b->tokens);
     const double flops = tokens * ((double)b->info.flops_per_token +
                                    (double)b->info.flops_per_token_pair * (double)b->tokens);
-    const double gflops = 1e-9 * flops / median, peak = sgemm > 0 ? sgemm : fma;
+    const double gflops = 1e-9 * flops / median, peak = p->sgemm > 0 ? p->sgemm : p->fma;
+    const char *runs_on = b->device ? b->device : b->info.isa;
     const int threads = embed_context_threads(b->ctx);
     if (csv) {
         printf("impl,texts,tokens,median_us,p90_us,tok_s,gflop_s,pct_peak,max_err,best_us,reps,"
                "threads,sgemm_gflop_s,fma_gflop_s,model\n");
-        printf("embed-%s,%zu,%zu,%.4g,%.4g,%.4g,%.4g,%.4g,%.3g,%.4g,%d,%d,%.4g,%.4g,%s\n",
-               b->info.isa, b->texts, b->tokens, 1e6 * median, 1e6 * p90, tokens / median, gflops,
-               peak > 0 ? 100 * gflops / peak : 0, max_err, 1e6 * best, b->reps, threads, sgemm,
-               fma, b->info.name);
+        printf("embed-%.*s,%zu,%zu,%.4g,%.4g,%.4g,%.4g,%.4g,%.3g,%.4g,%d,%d,%.4g,%.4g,%s\n",
+               (int)strcspn(runs_on, ":"), runs_on, b->texts, b->tokens, 1e6 * median, 1e6 * p90,
+               tokens / median, gflops, peak > 0 ? 100 * gflops / peak : 0, max_err, 1e6 * best,
+               b->reps, threads, p->sgemm, p->fma, b->info.name);
         return;
     }
-    printf("model          %s (%s kernels), %d threads\n", b->info.name, b->info.isa, threads);
+    printf("model          %s (%s%s), %d threads\n", b->info.name, runs_on,
+           b->device ? "" : " kernels", threads);
     printf("case           %zu texts x %zu tokens, %d calls\n", b->texts, b->tokens, b->reps);
     printf("ms per call    %.4g median, %.4g p90, %.4g best\n", 1e3 * median, 1e3 * p90,
            1e3 * best);
     printf("tokens/s       %.4g\n", tokens / median);
     printf("GFLOP/s        %.4g of active work\n", gflops);
-    if (sgemm > 0)
-        printf("sgemm peak     %.4g GFLOP/s (OpenBLAS): reached %.1f %%\n", sgemm,
-               100 * gflops / sgemm);
-    else
-        printf("sgemm peak     not measured: built without OpenBLAS (libopenblas-serial-dev)\n");
-    if (fma > 0)
-        printf("register peak  %.4g GFLOP/s: reached %.1f %%\n", fma, 100 * gflops / fma);
+    print_peaks(b, p, gflops);
     printf("max error      %.3g, batched against alone\n", max_err);
 }
 
-/* Without the peaks of the CPU. */
 static int report_json(const char *who, const bench_case *b, double max_err) {
     json_value *root;
     json_doc *doc = json_out_new(&root);
@@ -233,15 +252,18 @@ static int run(const char *who, const bench_options *o, bench_case *b) {
         return tool_fail(who, "FAIL: a batched row differs from the same row alone by %.3g",
                          max_err);
     const int threads = embed_context_threads(b->ctx);
-    double sgemm = peak_sgemm(threads, PEAK_REPS), fma = peak_fma(threads, PEAK_REPS);
+    bench_peaks peaks = {0, 0};
+    const int with_peaks = !b->device && !o->json;
+    if (with_peaks)
+        measure_peaks(&peaks, threads);
     code = time_calls(who, b);
     if (code != EXIT_OK)
         return code;
-    sgemm = fmax(sgemm, peak_sgemm(threads, PEAK_REPS)); /* clocks drift: the best of both ends */
-    fma = fmax(fma, peak_fma(threads, PEAK_REPS));
+    if (with_peaks)
+        measure_peaks(&peaks, threads);
     if (o->json)
         return report_json(who, b, max_err);
-    report(b, o->csv, sgemm, fma, max_err);
+    report(b, o->csv, &peaks, max_err);
     if (!o->csv && o->device.device && choices_print(who, b->ctx) != EXIT_OK)
         return EXIT_FAILED;
     if (b->table && report_table(who, b, o->csv) != EXIT_OK)
@@ -259,7 +281,7 @@ static options_result parse(int argc, char **argv, bench_options *o) {
     const command cmd = {
         "bench",
         "-m DIR [OPTION]...",
-        "Measures encoding of random token ids beside this run's sgemm peak. With --table\n"
+        "Measures encoding of random token ids, on the CPU beside its sgemm peak. With --table\n"
         "the ids are n-grams of the table, and calls with and without it take "
         "turns.",
         "  embed bench -m all-MiniLM-L6-v2 --texts 64 --tokens 128\n"
@@ -304,6 +326,7 @@ int cmd_bench(int argc, char **argv) {
         return EXIT_USAGE;
     embed_model *model;
     bench_case b = {.texts = (size_t)o.texts, .tokens = (size_t)o.tokens, .reps = o.reps};
+    b.device = params.device == EMBED_DEVICE_CPU ? NULL : o.device.device;
     int code = tool_open(argv[0], o.dir, o.isa, &params, &model, &b.ctx);
     if (code != EXIT_OK)
         return code;
