@@ -142,9 +142,7 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
                                           const emb_device_home *home, int64_t tokens) {
     embed_status st = EMBED_OK;
     emb_device_forward *f = NULL;
-    emb_device_plan plan;
     *out = NULL;
-    EMB_TRY(emb_device_plan_make(&plan, model, home->weights.dtype, tokens));
     EMB_TRY(emb_new(&model->base, sizeof *f, (void **)&f));
     f->env = model->base;
     f->model = model;
@@ -159,11 +157,11 @@ embed_status emb_device_forward_create_at(emb_device_forward **out, embed_model 
     EMB_TRY(emb_stream_create(&f->main, f->device));
     EMB_TRY(emb_stream_create(&f->copy_out, f->device));
     EMB_TRY(emb_device_output_create(f));
-    if (plan.count_bytes > 0) {
-        EMB_TRY(emb_device_alloc(f->device, plan.count_bytes, &f->counts));
-        EMB_TRY(emb_device_host_alloc(f->device, plan.count_bytes, &f->counts_host));
-    }
     EMB_TRY(reserve(f, tokens));
+    if (f->plan.count_bytes > 0) {
+        EMB_TRY(emb_device_alloc(f->device, f->plan.count_bytes, &f->counts));
+        EMB_TRY(emb_device_host_alloc(f->device, f->plan.count_bytes, &f->counts_host));
+    }
     *out = f;
     return EMBED_OK;
 fail:
