@@ -11,10 +11,10 @@ struct params {
 };
 
 /* The same in all threads: a thread's elements ascending, lanes as a butterfly, warps ascending. */
-__device__ inline double row_norm(const float *x, int64_t dim) {
+__device__ inline double row_norm(const float *x, unsigned dim) {
     EMB_SHARED(double, part, WARPS);
     double sum = 0.0;
-    for (int64_t i = threadIdx.x; i < dim; i += THREADS)
+    for (unsigned i = threadIdx.x; i < dim; i += THREADS)
         sum += (double)x[i] * (double)x[i];
     EMB_UNROLL
     for (int with = EMB_WARP / 2; with > 0; with /= 2)
@@ -44,24 +44,25 @@ __device__ inline unsigned char bucket(float x, float min, float max) {
 __global__ void __launch_bounds__(THREADS) quantize(const __grid_constant__ params p) {
     const emb_cuda_quantize_args &a = p.a;
     const int64_t row = blockIdx.x;
+    const unsigned dim = (unsigned)a.dim; /* 32 bits spare registers */
     if (a.count != NULL && row >= *a.count)
         return;
     const float *const x = a.x + row * a.ldx;
     char *const out =
         (char *)a.out + (a.index != NULL ? (int64_t)a.index[row] : row) * a.out_stride;
-    const double norm = a.normalize ? row_norm(x, a.dim) : 1.0;
+    const double norm = a.normalize ? row_norm(x, dim) : 1.0;
     const unsigned char flip = a.output == EMBED_I8 || a.output == EMBED_BINARY ? 0x80 : 0;
     if (a.output == EMBED_BINARY || a.output == EMBED_UBINARY) {
-        for (int64_t i = threadIdx.x; i < (a.dim + 7) / 8; i += THREADS) {
+        for (unsigned i = threadIdx.x; i < (dim + 7) / 8; i += THREADS) {
             unsigned bits = 0;
-            for (int64_t j = 0; j < 8 && i * 8 + j < a.dim; j++)
+            for (unsigned j = 0; j < 8 && i * 8 + j < dim; j++)
                 if ((float)((double)x[i * 8 + j] / norm) > 0.0f)
                     bits |= 0x80u >> j;
             ((unsigned char *)out)[i] = (unsigned char)(bits ^ flip);
         }
         return;
     }
-    for (int64_t i = threadIdx.x; i < a.dim; i += THREADS) {
+    for (unsigned i = threadIdx.x; i < dim; i += THREADS) {
         const float v = a.normalize ? (float)((double)x[i] / norm) : x[i];
         if (a.output == EMBED_F32)
             ((float *)out)[i] = v;
@@ -69,7 +70,7 @@ __global__ void __launch_bounds__(THREADS) quantize(const __grid_constant__ para
             ((emb_f16 *)out)[i] = emb_from_float<emb_f16>(v);
         else
             ((unsigned char *)out)[i] =
-                (unsigned char)(bucket(v, a.ranges[i], a.ranges[a.dim + i]) ^ flip);
+                (unsigned char)(bucket(v, a.ranges[i], a.ranges[dim + i]) ^ flip);
     }
 }
 
