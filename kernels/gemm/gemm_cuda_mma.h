@@ -127,16 +127,16 @@ __device__ inline void emb_gemm_spill(const emb_cuda_gemm_args &a, const float *
     }
 }
 
-template <class T, class S, bool NN>
-__global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
-    emb_gemm_mma(const __grid_constant__ emb_gemm_params p) {
-    EMB_SHARED_DYNAMIC(shared);
+/* A block's tile. How: type, BK, load and multiply of the stages, see emb_gemm_halves. */
+template <class How, class S>
+__device__ inline void emb_gemm_block(const emb_gemm_params &p, unsigned char *shared) {
+    typedef typename How::type T;
     const emb_cuda_gemm_args &a = p.a;
     const emb_gemm_rows r = emb_gemm_find_rows(a, S::BM);
     const int thread = (int)threadIdx.x, warp = thread / EMB_WARP;
     const int wm = warp / S::COLS * S::WM, wn = warp % S::COLS * S::WN;
     const int64_t n0 = (int64_t)blockIdx.x * S::BN;
-    const int stages = (int)((a.k + EMB_GEMM_BK - 1) / EMB_GEMM_BK);
+    const int stages = (int)((a.k + How::BK - 1) / How::BK);
     uint4 *const pipe = (uint4 *)shared;
     int rows[S::A_EACH];
     float acc[S::MI][S::NI][4];
@@ -157,8 +157,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         acc[i][j][c] = 0.0f;
     for (int s = 0; s < S::STAGES - 1; s++) {
         if (s < stages)
-            emb_gemm_load<T, S, NN>(p, pipe + s * S::STAGE_CHUNKS, rows, w, n0,
-                                    (int64_t)s * EMB_GEMM_BK);
+            How::load(p, pipe + s * S::STAGE_CHUNKS, rows, w, n0, (int64_t)s * How::BK);
         emb_copy_commit();
     }
     for (int s = 0; s < stages; s++) {
@@ -166,10 +165,10 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         __syncthreads(); /* stage s is there for all, and all are done with the one before */
         const int next = s + S::STAGES - 1;
         if (next < stages)
-            emb_gemm_load<T, S, NN>(p, pipe + next % S::STAGES * S::STAGE_CHUNKS, rows, w, n0,
-                                    (int64_t)next * EMB_GEMM_BK);
+            How::load(p, pipe + next % S::STAGES * S::STAGE_CHUNKS, rows, w, n0,
+                      (int64_t)next * How::BK);
         emb_copy_commit();
-        emb_gemm_multiply<T, S, NN>(pipe + s % S::STAGES * S::STAGE_CHUNKS, acc, wm, wn);
+        How::multiply(pipe + s % S::STAGES * S::STAGE_CHUNKS, acc, wm, wn);
     }
     __syncthreads(); /* nothing is under way any more: the last groups are empty */
     float *const out = (float *)shared;
@@ -186,6 +185,28 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
         emb_activate8(a.act, v);
         emb_gemm_store8<T>(p, r.first + row, n0 + col, left < 8 ? (int)left : 8, v);
     }
+}
+
+/* 16-bit types */
+template <class T, class S, bool NN>
+struct emb_gemm_halves {
+    typedef T type;
+    enum { BK = EMB_GEMM_BK };
+    static __device__ void load(const emb_gemm_params &p, uint4 *stage,
+                                const int (&rows)[S::A_EACH], const T *w, int64_t n0, int64_t k0) {
+        emb_gemm_load<T, S, NN>(p, stage, rows, w, n0, k0);
+    }
+    static __device__ void multiply(const uint4 *stage, float (&acc)[S::MI][S::NI][4], int wm,
+                                    int wn) {
+        emb_gemm_multiply<T, S, NN>(stage, acc, wm, wn);
+    }
+};
+
+template <class T, class S, bool NN>
+__global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
+    emb_gemm_mma(const __grid_constant__ emb_gemm_params p) {
+    EMB_SHARED_DYNAMIC(shared);
+    emb_gemm_block<emb_gemm_halves<T, S, NN>, S>(p, shared);
 }
 
 #endif

@@ -120,64 +120,25 @@ __device__ inline void emb_tf32_multiply(const uint4 *stage, float (&acc)[S::MI]
 }
 
 template <class S, bool NN>
+struct emb_gemm_floats { /* as emb_gemm_halves */
+    typedef float type;
+    enum { BK = EMB_TF32_BK };
+    static __device__ void load(const emb_gemm_params &p, uint4 *stage,
+                                const int (&rows)[S::A_EACH], const float *w, int64_t n0,
+                                int64_t k0) {
+        emb_tf32_load<S, NN>(p, stage, rows, w, n0, k0);
+    }
+    static __device__ void multiply(const uint4 *stage, float (&acc)[S::MI][S::NI][4], int wm,
+                                    int wn) {
+        emb_tf32_multiply<S, NN>(stage, acc, wm, wn);
+    }
+};
+
+template <class S, bool NN>
 __global__ void __launch_bounds__(S::THREADS, S::BLOCKS)
     emb_gemm_tf32(const __grid_constant__ emb_gemm_params p) {
     EMB_SHARED_DYNAMIC(shared);
-    const emb_cuda_gemm_args &a = p.a;
-    const emb_gemm_rows r = emb_gemm_find_rows(a, S::BM);
-    const int thread = (int)threadIdx.x, warp = thread / EMB_WARP;
-    const int wm = warp / S::COLS * S::WM, wn = warp % S::COLS * S::WN;
-    const int64_t n0 = (int64_t)blockIdx.x * S::BN;
-    const int stages = (int)((a.k + EMB_TF32_BK - 1) / EMB_TF32_BK);
-    uint4 *const pipe = (uint4 *)shared;
-    int rows[S::A_EACH];
-    float acc[S::MI][S::NI][4];
-    if (r.first >= r.end)
-        return;
-    const float *const w = (const float *)a.w + (int64_t)r.group * a.n * a.k;
-    EMB_UNROLL
-    for (int j = 0; j < S::A_EACH; j++) {
-        const int64_t m = r.first + (j * S::THREADS + thread) / EMB_GEMM_BK_CHUNKS;
-        rows[j] = m >= r.end ? -1 : a.x_rows != NULL ? a.x_rows[m] : (int)m;
-    }
-    EMB_UNROLL
-    for (int i = 0; i < S::MI; i++)
-        EMB_UNROLL
-    for (int j = 0; j < S::NI; j++)
-        EMB_UNROLL
-    for (int c = 0; c < 4; c++)
-        acc[i][j][c] = 0.0f;
-    for (int s = 0; s < S::STAGES - 1; s++) {
-        if (s < stages)
-            emb_tf32_load<S, NN>(p, pipe + s * S::STAGE_CHUNKS, rows, w, n0,
-                                 (int64_t)s * EMB_TF32_BK);
-        emb_copy_commit();
-    }
-    for (int s = 0; s < stages; s++) {
-        emb_copy_wait<S::STAGES - 2>();
-        __syncthreads(); /* stage s is there for all, and all are done with the one before */
-        const int next = s + S::STAGES - 1;
-        if (next < stages)
-            emb_tf32_load<S, NN>(p, pipe + next % S::STAGES * S::STAGE_CHUNKS, rows, w, n0,
-                                 (int64_t)next * EMB_TF32_BK);
-        emb_copy_commit();
-        emb_tf32_multiply<S, NN>(pipe + s % S::STAGES * S::STAGE_CHUNKS, acc, wm, wn);
-    }
-    __syncthreads(); /* nothing is under way any more: the last groups are empty */
-    float *const out = (float *)shared;
-    const float *const bias = a.bias != NULL ? a.bias + r.group * a.n : NULL;
-    emb_gemm_spill<S>(a, bias, n0, acc, out, wm, wn);
-    __syncthreads();
-    for (int i = thread; i < S::BM * S::BN / 8; i += S::THREADS) {
-        const int row = i / (S::BN / 8), col = i % (S::BN / 8) * 8;
-        const int64_t left = a.n - (n0 + col);
-        float v[8];
-        if (r.first + row >= r.end || left <= 0)
-            continue;
-        emb_load8(out + row * S::OUT_STRIDE + col, v);
-        emb_activate8(a.act, v);
-        emb_gemm_store8<float>(p, r.first + row, n0 + col, left < 8 ? (int)left : 8, v);
-    }
+    emb_gemm_block<emb_gemm_floats<S, NN>, S>(p, shared);
 }
 
 /* gemm_tf32.cu: enqueue it; the caller has checked the arguments and m > 0. */
